@@ -1,0 +1,219 @@
+"""The single entry to data: read, recognise, prepare, split, check."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from thawline.data import check as checking
+from thawline.data import labels as labelling
+from thawline.data import split as splitting
+from thawline.data.cache import hash_bytes
+from thawline.data.columns import Columns, infer
+from thawline.data.examples import Examples
+from thawline.data.prepare import Part, canonical, label_codes, labelled
+from thawline.data.read import Source, read
+from thawline.errors import DataError
+from thawline.types import Finding
+
+VALIDATION_SIZE, TEST_SIZE = 0.1, 0.2
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the section `data` of a recipe says, under the same names; docs/guides/data.md explains each.
+
+    Sizes below 1 are shares, others numbers of rows; a size of 0 makes no such split. `split` is "auto" (stratified for
+    classes, else random) or a way to make splits, as in `group(author)`.
+    """
+
+    encoding: str | None = None
+    text: str | Sequence[str] | None = None
+    label: str | Sequence[str] | None = None
+    id: str | None = None
+    weight: str | None = None
+    problem: str | None = None
+    split: str = "auto"
+    validation_size: float | None = None
+    test_size: float | None = None
+    drop_duplicates: bool = False
+    max_train_samples: int | None = None
+    max_eval_samples: int | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Examples by split ("train", perhaps "validation" and "test"), what the columns are, and what was found."""
+
+    splits: Mapping[str, Examples]
+    columns: Columns
+    findings: tuple[Finding, ...]
+    name: str
+    fingerprint: str
+
+
+def load(data: object, options: Options | None = None, *, cache: Path) -> Dataset:
+    """Read the data, make the splits that are missing, and check everything.
+
+    What cannot be read raises DataError; what can be read but not be trained on (one class only, …) is a finding of level
+    "stop", for `check.stop_on` to raise.
+    """
+    options = options or Options()
+    source = read(data, encoding=options.encoding, cache=cache)
+    columns = infer(
+        source, text=options.text, label=options.label, id=options.id, weight=options.weight, problem=options.problem
+    )
+    if not {"train", "all"} & set(source.splits):
+        raise DataError(f"The data has no train split, only {', '.join(source.splits)}; expected a train file, or one table.")
+    parts = {
+        split: canonical(table, columns, "the data" if split == "all" else split) for split, table in source.splits.items()
+    }
+    findings = [Finding("note", "read", note) for note in source.notes] + [
+        Finding("note", "columns", note) for note in columns.notes
+    ]
+    for clean in (_with_labels, _without_duplicates if options.drop_duplicates else _as_is):
+        parts, told = clean(parts, columns)
+        findings += told
+    findings += checking.overlaps(parts)
+    for divide in (_divided, _sampled):
+        parts, told = divide(parts, columns, options)
+        findings += told
+    findings += checking.check(parts, columns)
+    splits = {split: part.examples for split, part in parts.items()}
+    fingerprint = hash_bytes(*(word for split, examples in splits.items() for word in (split, examples.fingerprint)))
+    return Dataset(splits, columns, tuple(findings), source.name, fingerprint)
+
+
+def load_one(
+    data: object, columns: Columns, *, encoding: str | None = None, cache: Path
+) -> tuple[Examples, tuple[Finding, ...]]:
+    """Read data to predict on or to measure on, with the columns a model was trained with; nothing is split or dropped.
+
+    Of a folder of splits the test split is taken, else validation. Labels are there where the data has their column.
+    Where the text column has another name it is looked for again. Raises DataError as `load` does.
+    """
+    source = read(data, encoding=encoding, cache=cache)
+    split = next(split for split in ("test", "validation", "all", "train") if split in source.splits)
+    table = source.splits[split]
+    notes = list(source.notes)
+    if len(source.splits) > 1:
+        notes.append(f"of the splits {', '.join(source.splits)}, {split} is used")
+    if any(name not in table.column_names for name in columns.text):
+        found = infer(Source({"all": table}, (), "", ""), id=columns.id if columns.id in table.column_names else None).text
+        if len(found) != len(columns.text):
+            raise DataError(
+                f"There is no column {' or '.join(columns.text)} to predict on. Columns: {', '.join(table.column_names)}."
+            )
+        notes.append(f"text: {' and '.join(map(repr, found))}, in the place of {' and '.join(map(repr, columns.text))}")
+        columns = Columns(found, columns.label, columns.id, columns.weight, columns.problem, columns.labels, (), columns.form)
+    part = canonical(table, columns, split)
+    findings = [Finding("note", "read", note) for note in notes]
+    return part.examples, (*findings, *filter(None, [checking.empty_texts(part, split)]))
+
+
+Parts = dict[str, Part]
+
+
+def _as_is(parts: Parts, columns: Columns) -> tuple[Parts, list[Finding]]:
+    del columns
+    return parts, []
+
+
+def _with_labels(parts: Parts, columns: Columns) -> tuple[Parts, list[Finding]]:
+    """Drop rows without a label, and splits without any: nothing can be learned from them or measured on them."""
+    if columns.problem == labelling.UNLABELLED:
+        return parts, []
+    kept, findings = {}, []
+    for split, part in parts.items():
+        mask = labelled(part)
+        missing = len(part) - int(mask.sum())
+        where = "the data" if split == "all" else split
+        if missing == len(part) and split in ("validation", "test"):
+            findings.append(
+                Finding("warning", "missing_label", f"{where} has no labels, so nothing is measured on it: it is left out")
+            )
+            continue
+        if missing == len(part):
+            raise DataError(
+                f"No row of {where} has a label (column {columns.label!r}); name the column that holds them with data.label."
+            )
+        if missing:
+            text = f"{missing} of {len(part)} rows in {where} have no label and are dropped"
+            findings.append(Finding("warning", "missing_label", text))
+        kept[split] = part.select(mask) if missing else part
+    return kept, findings
+
+
+def _without_duplicates(parts: Parts, columns: Columns) -> tuple[Parts, list[Finding]]:
+    """Keep one row of each text in each split, the first with its most frequent label."""
+    del columns
+    kept, findings = {}, []
+    for split, part in parts.items():
+        labels = label_codes(part) if part.has("label") else np.zeros(len(part), np.int64)
+        pairs, pair, count = np.unique(
+            np.stack([part.keys, labels.astype(np.uint64)], 1), axis=0, return_inverse=True, return_counts=True
+        )
+        order = np.lexsort((np.arange(len(part)), -count[pair.ravel()], part.keys))
+        first = np.ones(len(part), np.bool_)
+        first[1:] = part.keys[order][1:] != part.keys[order][:-1]
+        kept[split] = part.select(np.sort(order[first]))
+        if dropped := len(part) - len(kept[split]):
+            torn = len(pairs) - len(kept[split])
+            where = "the data" if split == "all" else split
+            text = f"{dropped} of {len(part)} rows in {where} are dropped, since their text stands in another row" + (
+                f"; {torn} of the texts' labels disagreed: the most frequent one stays, of equally frequent ones the first"
+                if torn
+                else ""
+            )
+            findings.append(Finding("note", "dropped_duplicates", text))
+    return kept, findings
+
+
+def _divided(parts: Parts, columns: Columns, options: Options) -> tuple[Parts, list[Finding]]:
+    """Make the splits that are not given: both from one table; validation, and test if its size is set, from train."""
+    one = "all" in parts
+    sizes = {
+        "test": (TEST_SIZE if one else 0.0) if options.test_size is None else options.test_size,
+        "validation": VALIDATION_SIZE if options.validation_size is None else options.validation_size,
+    }
+    sizes = {split: size for split, size in sizes.items() if size and split not in parts}
+    whole = parts.pop("all") if one else parts.pop("train")
+    findings = []
+    if "test" not in parts and "test" not in sizes:
+        findings.append(
+            Finding(
+                "note", "split", "there is no test split, so nothing final is measured (data.test_size makes one from train)"
+            )
+        )
+    if not sizes:
+        return {"train": whole, **parts}, findings
+    single = columns.problem == labelling.SINGLE
+    method = ("stratified" if single else "random") if options.split == "auto" else options.split
+    positions, notes = splitting.make(whole, method, sizes, classes=columns.labels if single else (), seed=options.seed)
+    made = {split: whole.select(rows) for split, rows in positions.items()}
+    for split in sizes:
+        of = f"{len(made[split])} of {len(whole)} rows of {'the data' if one else 'train'}"
+        text = f"{split}: {of}, {method} (no {split} split was given)"
+        findings.append(Finding("note", "split", text))
+    findings += [Finding("note", "split", note) for note in notes]
+    everything = {**made, **parts}
+    return {split: everything[split] for split in ("train", "validation", "test") if split in everything}, findings
+
+
+def _sampled(parts: Parts, columns: Columns, options: Options) -> tuple[Parts, list[Finding]]:
+    """Cut the splits down to data.max_train_samples and data.max_eval_samples."""
+    kept, findings = {}, []
+    classes = columns.labels if columns.problem == labelling.SINGLE else ()
+    for split, part in parts.items():
+        key = "max_train_samples" if split == "train" else "max_eval_samples"
+        most: int | None = getattr(options, key)
+        if most is None or most >= len(part):
+            kept[split] = part
+            continue
+        kept[split] = part.select(splitting.sample(part, most, classes=classes, seed=options.seed))
+        findings.append(Finding("note", "sample", f"{split}: {most} of {len(part)} rows are used (data.{key})"))
+    return kept, findings

@@ -1,0 +1,131 @@
+"""Predictions as files, JSON lines or CSV: written as they come, put in place whole, and read back as they were."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import chain
+from pathlib import Path
+from typing import Any, TextIO, cast
+
+from thawline.errors import MachineError, UserError
+from thawline.types import Prediction
+
+_SCORE = "score:"
+
+
+def write_predictions(predictions: Iterable[Prediction], path: Path) -> int:
+    """Write predictions to `path`, one at a time, and return how many they were.
+
+    A `.jsonl` file has one prediction a line. A `.csv` file has the columns `id`, then `label`, `labels` (joined by "|"; a "|"
+    or "\\" of a label is written after a "\\") or `value`, then `score` and `score:<label>`. `path` appears only when all is
+    written. Raises UserError for another suffix, MachineError where the disk is full.
+    """
+    write = _format(path)[0]
+    with _aside(path) as stream:
+        return write(stream, predictions)
+
+
+def read_predictions(path: Path) -> Iterator[Prediction]:
+    """Yield the predictions of a file that `write_predictions` wrote."""
+    read = _format(path)[1]
+    with path.open(encoding="utf-8", newline="") as stream:
+        yield from read(stream)
+
+
+def write_jsonl(stream: TextIO, predictions: Iterable[Prediction]) -> int:
+    """Write predictions to an open stream as JSON lines and return how many they were.
+
+    >>> import sys
+    >>> write_jsonl(sys.stdout, [{"id": "7", "label": "good", "score": 0.9}])
+    {"id": "7", "label": "good", "score": 0.9}
+    1
+    """
+    count = 0
+    for prediction in predictions:
+        stream.write(json.dumps(prediction, ensure_ascii=False) + "\n")
+        count += 1
+    return count
+
+
+def _read_jsonl(stream: TextIO) -> Iterator[Prediction]:
+    for line in stream:
+        yield cast(Prediction, json.loads(line))
+
+
+def _write_csv(stream: TextIO, predictions: Iterable[Prediction]) -> int:
+    # Lines end in \r\n (RFC 4180): with \n alone the csv module leaves a \r inside a label unquoted.
+    rows = map(_flat, predictions)
+    first = next(rows, {"id": None})
+    writer = csv.DictWriter(stream, list(first), lineterminator="\r\n")
+    writer.writeheader()
+    if first["id"] is None:
+        return 0
+    count = 0
+    for row in chain([first], rows):
+        assert row.keys() == first.keys(), f"prediction {row['id']!r} has {list(row)}, the first had {list(first)}"
+        writer.writerow(row)
+        count += 1
+    return count
+
+
+def _flat(prediction: Prediction) -> dict[str, Any]:
+    row: dict[str, Any] = {}
+    for key, value in prediction.items():
+        if key == "scores":
+            row |= {f"{_SCORE}{label}": score for label, score in cast(dict[str, float], value).items()}
+        elif key == "labels":
+            row[key] = "|".join(re.sub(r"[\\|]", r"\\\g<0>", label) for label in cast(list[str], value))
+        else:
+            row[key] = value
+    return row
+
+
+def _read_csv(stream: TextIO) -> Iterator[Prediction]:
+    for row in csv.DictReader(stream):
+        prediction: dict[str, Any] = {}
+        for key, text in row.items():
+            if key.startswith(_SCORE):
+                prediction.setdefault("scores", {})[key.removeprefix(_SCORE)] = float(text)
+            else:
+                prediction[key] = _VALUE.get(key, str)(text)
+        yield cast(Prediction, prediction)
+
+
+def _split(text: str) -> list[str]:
+    return [re.sub(r"\\(.)", r"\1", label, flags=re.DOTALL) for label in re.findall(r"(?:[^\\|]|\\.)+", text, re.DOTALL)]
+
+
+_VALUE: dict[str, Callable[[str], Any]] = {"score": float, "value": float, "labels": _split}
+_Write = Callable[[TextIO, Iterable[Prediction]], int]
+_Read = Callable[[TextIO], Iterator[Prediction]]
+_FORMATS: dict[str, tuple[_Write, _Read]] = {".jsonl": (write_jsonl, _read_jsonl), ".csv": (_write_csv, _read_csv)}
+
+
+def _format(path: Path) -> tuple[_Write, _Read]:
+    if path.suffix.lower() not in _FORMATS:
+        raise UserError(f"Predictions are written as .jsonl or .csv, and {str(path)!r} is neither; name it {path.stem}.jsonl.")
+    return _FORMATS[path.suffix.lower()]
+
+
+@contextmanager
+def _aside(path: Path) -> Iterator[TextIO]:
+    """Open a file beside `path` that takes its place, synced, when the context ends well, and goes when it does not."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with beside.open("w", encoding="utf-8", newline="") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        beside.replace(path)
+    except BaseException as error:
+        beside.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise MachineError(f"The disk is full: {path} could not be written. Make room, or give another place.") from error
+        raise

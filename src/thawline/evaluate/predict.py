@@ -1,0 +1,77 @@
+"""Predictions by length, in the order given: no wasted padding, and no surprise about which answer belongs to whom."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from thawline.data.batch import by_length
+from thawline.evaluate.metrics import METRICS
+from thawline.tasks.supervised import Supervised
+from thawline.types import Batch, Prediction
+
+MAX_TOKENS = 1 << 14
+"""Tokens of a batch, padding included: enough to fill the processor, little enough for memory to stay flat."""
+
+Context = Callable[[], AbstractContextManager[Any]]
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put a model in eval mode without gradients, and each module back into its own mode afterwards."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def outputs(
+    model: nn.Module,
+    data: Supervised,
+    *,
+    batch_size: int,
+    autocast: Context = nullcontext,
+    told: Callable[[int], object] = lambda done: None,
+) -> Iterator[tuple[np.ndarray, Batch, Any]]:
+    """Run the model over `data`, longest batches first; yields the indices of a batch, the batch, and the outputs."""
+    device, done = next(model.parameters()).device, 0
+    with evaluating(model), autocast():
+        for indices in by_length(data.lengths, max_examples=batch_size, max_tokens=MAX_TOKENS):
+            batch = data.batch(indices)
+            moved = Batch({k: v.to(device) for k, v in batch.inputs.items()}, batch.targets, batch.weights, batch.ids)
+            yield indices, batch, data.task.forward(model, moved)
+            done += len(indices)
+            told(done)
+
+
+def predict(model: nn.Module, data: Supervised, *, batch_size: int = 64, **options: Any) -> list[Prediction]:
+    """Return one prediction an example, in the order of `data`; options are those of `outputs`."""
+    found: list[Prediction | None] = [None] * len(data)
+    for indices, batch, output in outputs(model, data, batch_size=batch_size, **options):
+        for index, prediction in zip(indices, data.task.decode(output, batch.ids), strict=True):
+            found[index] = prediction
+    assert all(prediction is not None for prediction in found), "an example was left without a prediction"
+    return [prediction for prediction in found if prediction is not None]
+
+
+def measure(model: nn.Module, data: Supervised, *, batch_size: int = 64, autocast: Context = nullcontext) -> dict[str, float]:
+    """Return the metrics of labelled data, and "loss", the weighted mean of the task's loss."""
+    found: list[Prediction | None] = [None] * len(data)
+    total = weight = 0.0
+    for indices, batch, output in outputs(model, data, batch_size=batch_size, autocast=autocast):
+        loss = data.task.loss(output, batch)
+        total, weight = total + float(loss.total), weight + float(loss.weight)
+        for index, prediction in zip(indices, data.task.decode(output, batch.ids), strict=True):
+            found[index] = prediction
+    assert data.targets is not None, "only labelled data can be measured"
+    answers = data.task.answers([prediction for prediction in found if prediction is not None])
+    return {"loss": total / weight if weight else 0.0, **METRICS[data.task.problem](data.targets, answers)}

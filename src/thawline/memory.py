@@ -1,0 +1,118 @@
+"""What this process holds in memory, and what the machine still has to give."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+
+import psutil
+
+_STATUS = Path("/proc/self/status")
+_ANONYMOUS = re.compile(rb"^RssAnon:\s*(\d+) kB", re.MULTILINE)
+
+
+def anonymous_bytes() -> int:
+    """Return the anonymous resident memory of this process in bytes.
+
+    On Linux it is RssAnon: what the process allocated, without the pages of memory-mapped files, which the system can
+    drop at any time. Elsewhere it is the resident set size.
+    """
+    try:
+        found = _ANONYMOUS.search(_STATUS.read_bytes())
+    except OSError:
+        found = None
+    return int(found[1]) * 1024 if found else int(psutil.Process().memory_info().rss)
+
+
+class PeakMemory:
+    """Samples `anonymous_bytes` in a daemon thread while the context is open.
+
+    `interval` is in seconds. `peak_mb` (10^6 bytes) can be read inside and after the context.
+
+    >>> with PeakMemory() as memory:
+    ...     numbers = list(range(10**6))
+    >>> memory.peak_mb > 8
+    True
+    """
+
+    def __init__(self, interval: float = 0.05) -> None:
+        self.interval = interval
+        self.peak_bytes = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="peak-memory", daemon=True)
+
+    def __enter__(self) -> PeakMemory:
+        self._sample()
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._sample()
+
+    @property
+    def peak_mb(self) -> float:
+        """The largest sample so far, in 10^6 bytes."""
+        return self.peak_bytes / 1e6
+
+    def _sample(self) -> None:
+        self.peak_bytes = max(self.peak_bytes, anonymous_bytes())
+
+    def _watch(self) -> None:
+        while not self._stop.wait(self.interval):
+            self._sample()
+
+
+def available_bytes(root: Path = Path("/")) -> int:
+    """Return how many bytes can still be allocated: what the system has, and no more than the control groups allow.
+
+    `root` is where `proc` and `sys` are found.
+    """
+    return min([int(psutil.virtual_memory().available), *_left_in_groups(root)])
+
+
+def _left_in_groups(root: Path) -> Iterator[int]:
+    """Yield what each control group that holds this process has left (versions 1 and 2, each group and its parents)."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            yield from _left_below(root / "sys/fs/cgroup", path, ("memory.max", "memory.current", "inactive_file"))
+        elif "memory" in controllers.split(","):
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+            yield from _left_below(root / "sys/fs/cgroup/memory", path, names)
+
+
+def _left_below(mount: Path, path: str, names: tuple[str, str, str]) -> Iterator[int]:
+    # In a container the path may be the host's and not exist here; its parents, down to the mount itself, still count.
+    group = mount / path.strip("/")
+    for folder in (group, *group.parents):
+        if not folder.is_relative_to(mount):
+            return
+        limit, used = _number(folder / names[0]), _number(folder / names[1])
+        if limit is not None and used is not None:
+            yield max(0, limit - used + _reclaimable(folder / "memory.stat", names[2]))
+
+
+def _number(file: Path) -> int | None:
+    """Return the number in `file`; None where there is no such file or it says "max"."""
+    try:
+        return int(file.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _reclaimable(file: Path, key: str) -> int:
+    """Return the bytes of file cache that the group counts as used and the kernel drops under pressure."""
+    try:
+        found = re.search(rf"^{key} (\d+)$", file.read_text(), re.MULTILINE)
+    except OSError:
+        found = None
+    return int(found[1]) if found else 0

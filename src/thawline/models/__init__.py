@@ -1,0 +1,1 @@
+"""Pretrained models: where they come from, and where they can be cut."""

@@ -1,0 +1,125 @@
+"""Pretrained models from a folder, a package, or a hub: safetensors only, dtype always explicit, no foreign code unasked."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import transformers
+
+from thawline.errors import MachineError, ModelError
+from thawline.models.catalog import package_model
+
+
+class Loaded(NamedTuple):
+    """A model with what there is to tell about its loading."""
+
+    model: Any
+    notes: tuple[str, ...]
+
+
+def locate(name: str) -> str:
+    """Return a folder's path for a folder or `package:NAME`, and a hub name as it is.
+
+    Raises ModelError for a folder without config.json, a package without a model, and a path that does not exist.
+    """
+    if name.startswith("package:"):
+        return str(package_model(name.removeprefix("package:")))
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise ModelError(f"{name} is a folder without config.json, so it is not a model; expected what `save_pretrained` writes.")
+        return str(folder)
+    if folder.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise ModelError(f"No model was found at {name}: expected a folder with config.json, package:NAME, or a hub name.")
+    return name
+
+
+def load_config(name: str, *, revision: str | None = None, trust_remote_code: bool = False) -> Any:
+    """Read a model's config; raises ModelError in plain words where it is not to be had."""
+    options = {"revision": revision} if revision else {}
+    return _plainly(
+        name,
+        lambda: transformers.AutoConfig.from_pretrained(locate(name), trust_remote_code=trust_remote_code, **options),
+    )
+
+
+def load_processor(name: str, kind: str, *, revision: str | None = None, trust_remote_code: bool = False) -> Any:
+    """Read the tokenizer or processor that belongs to a model; `kind` is its transformers class, such as "AutoTokenizer"."""
+    options = {"revision": revision} if revision else {}
+    auto = getattr(transformers, kind)
+    return _plainly(name, lambda: auto.from_pretrained(locate(name), trust_remote_code=trust_remote_code, **options))
+
+
+def load_model(name: str, kind: str, config: Any, *, seed: int, dtype: torch.dtype = torch.float32, **options: Any) -> Loaded:
+    """Load weights under a head of `kind`, in eval mode; what the checkpoint lacks is drawn from `seed`.
+
+    The notes tell which weights were made anew, which were left over, and which had another shape. Raises ModelError where the
+    model is not to be had, has no such head, or comes only as pickled weights.
+    """
+    auto = getattr(transformers, kind)
+    if not options.get("trust_remote_code") and type(config) not in auto._model_mapping:
+        raise ModelError(f"A model of type {config.model_type!r} has no head for this task ({kind}); choose another model.")
+    torch.manual_seed(seed)
+    model, info = _plainly(
+        name,
+        lambda: auto.from_pretrained(
+            locate(name), config=config, dtype=dtype, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True, **options
+        ),
+    )
+    return Loaded(model.eval(), tuple(_told(info)))
+
+
+def _told(info: dict[str, Any]) -> list[str]:
+    said = {
+        "missing_keys": "made anew, not in the checkpoint",
+        "mismatched_keys": "made anew, another shape in the checkpoint",
+        "unexpected_keys": "left over from the checkpoint, not used",
+    }
+    notes = []
+    for key, text in said.items():
+        names = sorted(str(entry[0] if isinstance(entry, tuple) else entry) for entry in info.get(key) or ())
+        if names:
+            notes.append(f"{len(names)} weights {text}: {', '.join(names[:6])}{', …' if len(names) > 6 else ''}")
+    return notes
+
+
+def _plainly(name: str, load: Callable[[], Any]) -> Any:
+    """Call `load`, turning what libraries raise into one sentence."""
+    try:
+        with quiet():
+            return load()
+    except MemoryError as error:
+        raise MachineError(f"There is not enough memory to load {name}.") from error
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise ModelError(_reason(name, error)) from error
+
+
+def _reason(name: str, error: Exception) -> str:
+    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if "trust_remote_code" in str(error) or "custom code" in str(error):
+        return f"{name} needs code from its own repository; read that code, then say model.trust_remote_code=true to run it."
+    if Path(locate(name)).is_dir():
+        if "safetensors" in str(error) or "no file named" in str(error):
+            return f"{name} has no weights in safetensors; pickled weights are not loaded, since they can run code. Convert them first."
+        return f"{name} cannot be loaded: {first}"
+    how = "the hub is switched off (HF_HUB_OFFLINE)" if os.environ.get("HF_HUB_OFFLINE") == "1" else "the hub could not be reached or has no such model"
+    return f"No folder is called {name!r}, and {how}; give a folder with config.json, package:NAME, or a hub name while online."
+
+
+class quiet:  # noqa: N801 - reads as a word in `with quiet():`
+    """Silence transformers' own logging and progress bars; what matters of them is told in notes."""
+
+    def __enter__(self) -> None:
+        self._level = transformers.logging.get_verbosity()
+        self._bar = transformers.logging.is_progress_bar_enabled()
+        transformers.logging.set_verbosity_error()
+        transformers.logging.disable_progress_bar()
+
+    def __exit__(self, *_: object) -> None:
+        transformers.logging.set_verbosity(self._level)
+        if self._bar:
+            transformers.logging.enable_progress_bar()

@@ -1,0 +1,150 @@
+"""Where a model can be cut: its stages, found by watching one forward pass.
+
+A stage is one of the disjoint, ordered slices of a model, input first: stem, block 0 … block L-1, head. They are read off the
+calls of the modules, not off module lists, so that a model needs no code of ours: lists mislead (one entry for the shared
+layers of ALBERT, one list per resolution in a convolutional net).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from thawline.errors import ModelError
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One slice of a model: the names of its parameters and of its modules, as `named_parameters` and `named_modules` say them."""
+
+    name: str
+    parameters: tuple[str, ...]
+    modules: tuple[str, ...]
+
+
+Stages = tuple[Stage, ...]
+
+
+class Visit(NamedTuple):
+    """One call of a module, by the clock of the trace."""
+
+    module: str
+    start: int
+    end: int
+
+
+def find_stages(model: nn.Module, inputs: Mapping[str, Any]) -> Stages:
+    """Return the stages of `model`, in the order in which one forward pass over `inputs` goes through them.
+
+    Every parameter belongs to exactly one stage; one that is shared or tied belongs to the lowest stage that uses it. What runs
+    between two blocks belongs to the lower one; all after the last block (pooler, final norm) is the head. Blocks that share
+    weights are one stage, so ALBERT is stem, block 0, head.
+
+    Raises ModelError where no repeated block is found.
+    """
+    visits = _trace(model, inputs)
+    blocks = _blocks(model, visits)
+    if not blocks:
+        raise ModelError(f"No repeated blocks were found in {type(model).__name__}, so it cannot be cut into stages.")
+    names = ["stem", *(f"block {i}" for i in range(len(blocks))), "head"]
+    modules = _stage_of_modules(model, visits, blocks)
+    parameters = _stage_of_parameters(model, modules)
+    return tuple(
+        Stage(name, tuple(p for p, s in parameters.items() if s == i), tuple(m for m, s in modules.items() if s == i))
+        for i, name in enumerate(names)
+    )
+
+
+def _trace(model: nn.Module, inputs: Mapping[str, Any]) -> list[Visit]:
+    """Run once in eval mode without gradient and record every module call; the model's mode is put back."""
+    clock, open_since, visits = 0, defaultdict[str, list[int]](list), list[Visit]()
+
+    def enter(name: str) -> None:
+        nonlocal clock
+        clock += 1
+        open_since[name].append(clock)
+
+    def leave(name: str) -> None:
+        nonlocal clock
+        clock += 1
+        visits.append(Visit(name, open_since[name].pop(), clock))
+
+    modes = {module: module.training for module in model.modules()}
+    with ExitStack() as undo, torch.no_grad():
+        for module, mode in modes.items():
+            undo.callback(setattr, module, "training", mode)
+        for name, module in model.named_modules():
+            undo.callback(module.register_forward_pre_hook(lambda *_, name=name: enter(name)).remove)
+            undo.callback(module.register_forward_hook(lambda *_, name=name: leave(name)).remove)
+        model.eval()
+        model(**inputs)
+    return sorted(visits, key=lambda visit: visit.start)
+
+
+def _blocks(model: nn.Module, visits: list[Visit]) -> list[tuple[int, int]]:
+    """Return start and end of each block: calls of one class that never nest and hold much of the model's parameters."""
+    named = dict(model.named_modules())
+    by_class = defaultdict[type, list[Visit]](list)
+    for visit in visits:
+        module = named[visit.module]
+        if any(True for _ in module.children()) and visit.module:
+            by_class[type(module)].append(visit)
+    chains = {kind: chain for kind, chain in by_class.items() if len(chain) > 1 and _in_sequence(chain)}
+    sizes = {kind: _size(named[name] for name in {v.module for v in chain}) for kind, chain in chains.items()}
+    # A class that holds less than half of what the largest holds is a part of a block, not a block.
+    ample = [kind for kind in chains if 2 * sizes[kind] >= max(sizes.values())]
+    chosen: list[Visit] = []
+    for kind in sorted(ample, key=lambda kind: (len(chains[kind]), sizes[kind]), reverse=True):
+        apart = all(v.end < chosen_v.start or chosen_v.end < v.start for v in chains[kind] for chosen_v in chosen)
+        if apart:
+            chosen = sorted([*chosen, *chains[kind]], key=lambda visit: visit.start)
+    return _merge_shared(chosen)
+
+
+def _in_sequence(chain: list[Visit]) -> bool:
+    return all(before.end < after.start for before, after in zip(chain, chain[1:], strict=False))
+
+
+def _size(modules: Any) -> int:
+    return sum(p.numel() for p in {p for module in modules for p in module.parameters()})
+
+
+def _merge_shared(chain: list[Visit]) -> list[tuple[int, int]]:
+    """Join calls between which the same module runs again: weights cannot be frozen on one side of a cut and learn on the other."""
+    last = {visit.module: i for i, visit in enumerate(chain)}
+    blocks, start, reach = list[tuple[int, int]](), 0, 0
+    for i, visit in enumerate(chain):
+        reach = max(reach, last[visit.module])
+        if i == reach:
+            blocks.append((chain[start].start, visit.end))
+            start = reach = i + 1
+    return blocks
+
+
+def _stage_of_modules(model: nn.Module, visits: list[Visit], blocks: list[tuple[int, int]]) -> dict[str, int]:
+    first: dict[str, int] = {}
+    for visit in visits:
+        first.setdefault(visit.module, visit.start)
+    stages: dict[str, int] = {}
+    for name, _ in model.named_modules():
+        if name not in first:  # never called (lists, unused parts): where its parent is
+            stages[name] = stages[name.rpartition(".")[0]] if name else 0
+        elif first[name] > blocks[-1][1]:
+            stages[name] = len(blocks) + 1
+        else:
+            stages[name] = sum(start <= first[name] for start, _ in blocks)
+    return stages
+
+
+def _stage_of_parameters(model: nn.Module, modules: dict[str, int]) -> dict[str, int]:
+    lowest: dict[nn.Parameter, int] = {}
+    for name, module in model.named_modules():
+        for parameter in module.parameters(recurse=False):
+            lowest[parameter] = min(modules[name], lowest.get(parameter, modules[name]))
+    return {name: lowest[parameter] for name, parameter in model.named_parameters()}

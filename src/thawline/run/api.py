@@ -1,0 +1,112 @@
+"""What Python users call: a recipe's names as arguments, a run's folder as the result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, final
+
+from thawline.data.columns import Columns
+from thawline.data.dataset import load_one
+from thawline.data.examples import Examples
+from thawline.data.labels import Form
+from thawline.evaluate.summary import Summary
+from thawline.recipe import Recipe, load_recipe, recipe_from
+from thawline.run import carry_out
+from thawline.run.finish import evaluated
+from thawline.run.folder import RunFolder
+from thawline.run.predictor import SavedModel
+from thawline.run.prepare import cache_of, keep_given
+from thawline.train.observe import say as say_aloud
+from thawline.types import Example, Prediction
+
+Say = Callable[[str], None]
+
+
+@final
+class Run:
+    """A finished run: its folder, its metrics, and its model as a predictor.
+
+    `folder` is where it is kept. Raises RunError where this is no run's folder.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self._folder = RunFolder(folder)
+        self.recipe: Recipe = self._folder.recipe()
+        self.folder = self._folder.path
+
+    @cached_property
+    def metrics(self) -> dict[str, Any]:
+        """The content of metrics.json."""
+        return self._folder.read("metrics.json") or {}
+
+    @cached_property
+    def model(self) -> SavedModel:
+        """The saved model: called with examples, it predicts."""
+        return SavedModel(self._folder)
+
+    def predict(self, data: Any) -> list[Prediction]:
+        """Predict texts, pairs of texts, or anything that `thawline predict` reads; answers come in the order given."""
+        return list(self.stream(self.examples(data)))
+
+    def examples(self, data: Any, *, say: Say = say_aloud) -> Examples:
+        """Read what is to be predicted or measured, by the columns that the run was trained with."""
+        known = self._folder.read("data.json") or {}
+        columns = Columns(**{**known["columns"], "form": Form(*known["columns"]["form"])})
+        rows, findings = load_one(data, columns, encoding=self.recipe.data.encoding, cache=cache_of(self.recipe))
+        for finding in findings:
+            say(f"{finding.level}: {finding.text}")
+        return rows
+
+    def stream(self, examples: Sequence[Example], told: Callable[[int], object] = lambda done: None) -> Iterator[Prediction]:
+        """Yield the predictions of examples as they come, in the order given."""
+        return self.model.stream(iter(examples), told)
+
+    def evaluate(self, data: Any, *, say: Say = say_aloud) -> Summary:
+        """Measure the saved model on labelled data; predictions go to `predictions/<name of the data>.jsonl`."""
+        rows = self.examples(data, say=say)
+        name = Path(data).stem if isinstance(data, (str, Path)) else "given"
+        return evaluated(self.model, rows, self._folder, name=name, train=None, say=say)
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder)!r})"
+
+
+def finetune(data: Any, *, say: Say = say_aloud, progress: bool = True, **arguments: Any) -> Run:
+    """Fine-tune a pretrained model on labelled data and return the run.
+
+    `data` is a path (a file, a folder, a recipe's YAML) or a pandas frame, a pair of lists, a list of dicts. `arguments` are the
+    recipe's names: sections (`model=`, `strategy=`, `train={...}`) or keys that only one section has (`epochs=3`, `seed=0`).
+    Raises the errors of `thawline.errors`.
+
+        run = tl.finetune("reviews.csv", strategy=tl.freeze(4), epochs=2)
+    """
+    recipe = recipe_for(data, **arguments)
+    return Run(carry_out.carry_out(recipe, say, progress=progress).path)
+
+
+def recipe_for(data: Any, overrides: Sequence[str] = (), **arguments: Any) -> Recipe:
+    """Return the recipe for data or a recipe file; data held in memory is kept in the cache, so that a run can be resumed."""
+    if isinstance(data, (str, Path)) and Path(data).suffix in (".yaml", ".yml"):
+        return load_recipe(data, overrides, **arguments)
+    if isinstance(data, (str, Path)):
+        return recipe_from({"data": {"path": str(data)}}, overrides, **arguments)
+    recipe = recipe_from({"data": {"path": "given"}}, overrides, **arguments)
+    return recipe_from(recipe, data={"path": str(keep_given(data, cache_of(recipe)))})
+
+
+def load_run(folder: str | Path) -> Run:
+    """Return the run in a folder; raises RunError where there is none."""
+    return Run(folder)
+
+
+def resume(folder: str | Path, *, say: Say = say_aloud, progress: bool = True) -> Run:
+    """Finish an interrupted run, to the same bytes as if it had not been interrupted, and return it."""
+    return Run(carry_out.resume(RunFolder(folder), say, progress=progress).path)
+
+
+def evaluate(folder: str | Path, data: Any) -> dict[str, Any]:
+    """Return the metrics of a run's model on labelled data, in the form of a section of metrics.json."""
+    return Run(folder).evaluate(data).section
+

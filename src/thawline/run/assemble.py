@@ -1,0 +1,165 @@
+"""From what was prepared to a loop that can run: model, stages, strategy, optimiser, and the decisions that are measured."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from thawline.errors import RecipeError, did_you_mean
+from thawline.evaluate.metrics import GREATER, METRICS, main_metric
+from thawline.evaluate.predict import measure
+from thawline.models.load import load_model
+from thawline.models.stages import Stages, find_stages
+from thawline.recipe import Recipe, recipe_from
+from thawline.regularize.base import regularized
+from thawline.run.derive import learning_rate
+from thawline.run.prepare import Prepared, Say
+from thawline.strategies.base import Groups, Strategy, strategy
+from thawline.tasks.base import plain_objective
+from thawline.tasks.supervised import Supervised
+from thawline.train.checkpoint import Checkpoints
+from thawline.train.device import Device, bf16_wins
+from thawline.train.learner import Learner
+from thawline.train.loop import Gradients, Loop, Rhythm
+from thawline.train.optimize import Optimization
+from thawline.train.schedule import Schedule
+from thawline.train.steps import Order
+from thawline.train.stop import Judge
+
+Decisions = dict[str, Any]
+"""What was decided by measuring, once: kept in decisions.json and never measured again on resume."""
+
+
+@dataclass(frozen=True)
+class Assembled:
+    """A model under a head, cut into stages, with the groups that a strategy makes of them; `recipe` has its learning rate."""
+
+    recipe: Recipe
+    model: Any
+    stages: Stages
+    strategy: Strategy
+    groups: Groups
+
+
+def assemble(prepared: Prepared, say: Say) -> Assembled:
+    """Load the weights, find the stages and apply the strategy; raises UserError where they do not fit each other."""
+    recipe, task = prepared.recipe, prepared.task
+    revision = {"revision": recipe.model.revision} if recipe.model.revision else {}
+    loaded = load_model(
+        str(recipe.model.name),
+        task.auto_class,
+        prepared.config,
+        seed=recipe.train.seed,
+        trust_remote_code=recipe.model.trust_remote_code,
+        **revision,
+    )
+    for note in loaded.notes:
+        say(f"note: {note}")
+    model = loaded.model
+    if recipe.model.add_tokens:
+        torch.manual_seed(recipe.train.seed)
+        task.resize(model)
+        say(f"note: {len(recipe.model.add_tokens)} tokens were added to the vocabulary")
+    train = prepared.sets["train"]
+    task.start(model, train.targets)
+    stages = find_stages(model, train.batch(np.arange(min(2, len(train)))).inputs)
+    chosen = strategy(recipe.strategy)
+    groups = chosen.groups(stages)
+    if recipe.train.learning_rate == "auto":
+        rate = learning_rate(prepared.config, head_only=all(group.stage == len(stages) - 1 for group in groups))
+        say(f"note: train.learning_rate is {rate:g}, from the strategy and the model's width")
+        recipe = recipe_from(recipe, train={"learning_rate": rate})
+    return Assembled(recipe, model, stages, chosen, groups)
+
+
+def judge_of(recipe: Recipe, problem: str) -> Judge:
+    """Return what compares evaluations; raises RecipeError for a metric that the problem does not have."""
+    train = recipe.train
+    metric = (train.metric_for_best_model or main_metric(problem)).removeprefix("eval_")
+    known = ["loss", *_metrics_of(problem)]
+    if metric not in known:
+        hint = did_you_mean(metric, known) or f"; expected one of {', '.join(known)}."
+        raise RecipeError([f"train.metric_for_best_model: there is no metric {metric!r} here{hint}"])
+    return Judge(metric, GREATER.get(metric, False), train.early_stopping_patience, train.early_stopping_threshold)
+
+
+def _metrics_of(problem: str) -> list[str]:
+    one = np.array([[True]]) if problem == "multi_label_classification" else np.array([0])
+    return list(METRICS[problem](one, one))
+
+
+def decide(prepared: Prepared, recipe: Recipe, device: Device, say: Say) -> Decisions:
+    """Make the decisions that need a measurement or the machine: arithmetic, threads, number of steps."""
+    train = recipe.train
+    decisions: Decisions = {"threads": torch.get_num_threads(), "device": str(device.device), "torch": torch.__version__}
+    if train.bf16 == "auto":
+        gain = device.bf16_gain
+        decisions |= {"bf16": bf16_wins(gain), "bf16_gain": round(gain, 2)}
+        what = "bfloat16 with float32 weights" if decisions["bf16"] else "float32"
+        say(f"note: training in {what}: a matrix product in bfloat16 takes 1/{gain:.1f} of the time")
+    else:
+        decisions["bf16"] = train.bf16
+    order = order_of(prepared.sets["train"], recipe)
+    decisions["steps"] = train.max_steps or max(1, math.ceil(train.num_train_epochs * order.steps_per_epoch))
+    return decisions
+
+
+def order_of(data: Supervised, recipe: Recipe) -> Order:
+    """Return the order in which a recipe goes through the examples."""
+    train = recipe.train
+    size = train.per_device_train_batch_size * train.gradient_accumulation_steps
+    by_length = train.train_sampling_strategy == "group_by_length"
+    return Order(data.lengths, size, seed=train.seed, by_length=by_length)
+
+
+def learner_of(assembled: Assembled, steps: int) -> Learner:
+    """Return the model with optimiser and schedule over `steps` steps."""
+    train = assembled.recipe.train
+    assert train.learning_rate != "auto", "the learning rate is resolved by now"
+    optimization = Optimization(
+        train.optim, train.learning_rate, train.weight_decay, (train.adam_beta1, train.adam_beta2), train.adam_epsilon, train.momentum
+    )
+    warmup = train.warmup_steps if train.warmup_steps is not None else math.ceil(train.warmup_ratio * steps)
+    schedule = Schedule(train.lr_scheduler_type, steps, warmup, dict(train.lr_scheduler_kwargs))
+    optimizer = optimization.build(assembled.model, assembled.groups)
+    return Learner(assembled.model, assembled.stages, assembled.strategy, assembled.groups, optimizer, schedule, train.max_grad_norm)
+
+
+def loop_of(
+    prepared: Prepared,
+    assembled: Assembled,
+    device: Device,
+    *,
+    decisions: Decisions,
+    checkpoints: Checkpoints,
+) -> Loop:
+    """Put everything together."""
+    recipe, sets = assembled.recipe, prepared.sets
+    order, steps = order_of(sets["train"], recipe), decisions["steps"]
+    objective = regularized(plain_objective, recipe.regularize, assembled.model, assembled.stages)
+    rows = recipe.train.per_device_train_batch_size
+    gradients = Gradients(sets["train"], order, objective, rows, recipe.train.seed, device)
+    every = {"epoch": order.steps_per_epoch, "steps": recipe.train.eval_steps, "no": None}[recipe.train.eval_strategy]
+    rhythm = Rhythm(steps, every, recipe.train.checkpoint_minutes * 60)
+    return Loop(
+        learner_of(assembled, steps),
+        gradients,
+        rhythm,
+        judge=judge_of(recipe, prepared.task.problem),
+        evaluate=evaluator(recipe, sets.get("validation"), device) if every else None,
+        checkpoints=checkpoints,
+    )
+
+
+def evaluator(recipe: Recipe, data: Supervised | None, device: Device) -> Callable[[nn.Module], dict[str, float]] | None:
+    """Return what measures the model on the validation set, in the dtype of training; None where there is no such set."""
+    if data is None:
+        return None
+    size = recipe.train.per_device_eval_batch_size or 64
+    return lambda model: measure(model, data, batch_size=size, autocast=device.autocast)

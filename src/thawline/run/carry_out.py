@@ -1,0 +1,165 @@
+"""A recipe carried out: from data to a measured, saved model in a run's folder."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import final
+
+import torch
+
+from thawline.errors import MachineError, RunError
+from thawline.memory import PeakMemory, available_bytes
+from thawline.run.assemble import Assembled, Decisions, assemble, decide, judge_of, loop_of
+from thawline.run.finish import ending_seconds, measure_saved, save
+from thawline.run.folder import RunFolder, next_folder, refuse_existing
+from thawline.run.prepare import Prepared, Say, prepare
+from thawline.recipe import Recipe
+from thawline.train.budget import Costs, seconds_of, step_seconds, steps_within
+from thawline.train.checkpoint import Checkpoints
+from thawline.train.device import Device
+from thawline.train.forecast import advice, forecast
+from thawline.train.loop import Loop, Observer
+from thawline.train.observe import ProgressBar, history, memory_watch, trackers
+
+_LEAST_MEMORY = 200 << 20
+
+
+def carry_out(recipe: Recipe, say: Say, *, progress: bool = True) -> RunFolder:
+    """Carry out a recipe in a new folder and return it. What the user got wrong is raised before anything is written."""
+    begun = time.monotonic()
+    if recipe.output.dir is not None:
+        refuse_existing(Path(recipe.output.dir))
+    prepared = prepare(recipe, say)
+    assembled = assemble(prepared, say)
+    judge_of(assembled.recipe, prepared.task.problem)
+    foresee(prepared, assembled)
+    folder = RunFolder(recipe.output.dir or next_folder(prepared.dataset.name))
+    folder.create(assembled.recipe)
+    sizes = {name: len(rows) for name, rows in prepared.sets.items()}
+    facts = {"fingerprint": prepared.dataset.fingerprint, "splits": sizes, "columns": asdict(prepared.dataset.columns)}
+    folder.write("data.json", facts)
+    say(f"note: the run's folder is {folder.path}")
+    return Job(prepared, assembled, folder, say, progress, begun).run()
+
+
+def resume(folder: RunFolder, say: Say, *, progress: bool = True) -> RunFolder:
+    """Finish an interrupted run from its last checkpoint, to the bytes it would have come to; a finished one is left alone."""
+    recipe = folder.recipe()
+    if folder.finished:
+        say(f"{folder.path} is finished; its metrics are in {folder.path / 'metrics.json'}.")
+        return folder
+    begun = time.monotonic()
+    prepared = prepare(recipe, say)
+    known = folder.read("data.json")
+    if known is not None and known["fingerprint"] != prepared.dataset.fingerprint:
+        raise RunError(f"The data at {recipe.data.path} changed since {folder.path} was begun, so the run cannot go on; train anew.")
+    return Job(prepared, assemble(prepared, say), folder, say, progress, begun).run()
+
+
+def foresee(prepared: Prepared, assembled: Assembled) -> None:
+    """Raise MachineError where training is predicted to need more memory than there is, saying what would fit."""
+    train = assembled.recipe.train
+    rows = train.per_device_train_batch_size
+    needed, left = forecast(assembled.model, assembled.groups, prepared.sets["train"].lengths, rows=rows), available_bytes()
+    if needed.total > left:
+        fitting = advice(needed, left, rows=rows, accumulation=train.gradient_accumulation_steps)
+        raise MachineError(f"Training needs about {needed.total >> 20} MB of memory, and {left >> 20} MB are available. {fitting}")
+
+
+@final
+@dataclass
+class Job:
+    """What is left to do once the folder is there: decide, train, save, measure. `begun` is a reading of time.monotonic."""
+
+    prepared: Prepared
+    assembled: Assembled
+    folder: RunFolder
+    say: Say
+    progress: bool
+    begun: float
+
+    def run(self) -> RunFolder:
+        """Do it."""
+        with PeakMemory() as memory:
+            loop = self._loop()
+            try:
+                state = loop.run()
+            except torch.OutOfMemoryError as error:
+                raise MachineError(f"The device ran out of memory. {self._smaller}") from error
+            except RuntimeError as error:
+                if "allocate memory" not in str(error):
+                    raise
+                raise MachineError(f"There was no memory left to train with. {self._smaller}") from error
+        if state.ended:
+            self.say(f"note: training ended at step {state.step}: {state.ended}")
+        best = loop.checkpoints.best_weights() if self.assembled.recipe.train.load_best_model_at_end else None
+        if best is not None:
+            loop.learner.load_weights(best)
+        save(self.prepared, self.assembled, self.folder)
+        measure_saved(self.prepared, self.folder, state, peak_memory_mb=memory.peak_mb, say=self.say)
+        return self.folder
+
+    def _loop(self) -> Loop:
+        start, train = time.monotonic(), self.assembled.recipe.train
+        decisions = self.folder.read("decisions.json") or decide(self.prepared, self.assembled.recipe, self.device, self.say)
+        torch.set_num_threads(train.threads or decisions["threads"])
+        self.device.bf16 = decisions["bf16"]
+        self.assembled.model.to(self.device.device)
+        if train.max_minutes is not None and "ending_seconds" not in decisions:
+            decisions |= self._within_budget(decisions, train.max_minutes * 60)
+        self.folder.write("decisions.json", decisions)
+        loop = self._assembled_loop(decisions)
+        if loop.resume():
+            self.say(f"note: resumed at step {loop.state.step} of {decisions['steps']}")
+        else:
+            loop.state.seconds["train"] = time.monotonic() - start
+        if train.max_minutes is not None:
+            spent = sum(loop.state.seconds.values()) if loop.state.step else 0.0
+            loop.deadline = self.begun + train.max_minutes * 60 - decisions["ending_seconds"] - spent
+        loop.observers = self._observers(loop)
+        return loop
+
+    def _assembled_loop(self, decisions: Decisions) -> Loop:
+        checkpoints = Checkpoints(self.folder.path / "checkpoints")
+        return loop_of(self.prepared, self.assembled, self.device, decisions=decisions, checkpoints=checkpoints)
+
+    def _within_budget(self, decisions: Decisions, seconds: float) -> Decisions:
+        """Measure what a step and an evaluation cost, and return how many steps the budget has room for."""
+        trial = self._assembled_loop(decisions)
+        model, most, every = self.assembled.model, decisions["steps"], trial.rhythm.evaluate_every
+        step = step_seconds(trial.learner, trial.gradients, trial.rhythm)
+        evaluation = seconds_of(trial.evaluate, model) if trial.evaluate else 0.0
+        costs = Costs(step, evaluation, ending_seconds(self.prepared, evaluation, bf16=decisions["bf16"]))
+        steps = steps_within(costs, self.begun + seconds - time.monotonic(), every=every, most=most)
+        if steps < most:
+            epochs = steps / trial.gradients.order.steps_per_epoch
+            self.say(f"note: {seconds / 60:g} minutes have room for {steps} of {most} steps ({epochs:.2f} epochs), measured")
+        return {"steps": steps, "step_seconds": step, "evaluation_seconds": evaluation, "ending_seconds": costs.ending + evaluation}
+
+    def _observers(self, loop: Loop) -> list[Observer]:
+        observers: list[Observer] = []
+        if self.device.is_main:
+            observers.append(history(self.folder.path / "history.jsonl", loop.state.step))
+        if self.progress and self.device.is_main:
+            observers.append(ProgressBar(loop.judge.metric))
+        if self.device.device.type == "cpu":
+            observers.append(memory_watch(available_bytes, least=_LEAST_MEMORY, advice=self._smaller))
+        if self.assembled.recipe.train.report_to:
+            observers.append(trackers(self.device, "thawline", self.assembled.recipe.train.model_dump()))
+        return observers
+
+    @cached_property
+    def device(self) -> Device:
+        """The device of the recipe."""
+        train = self.assembled.recipe.train
+        return Device(train.device, trackers=train.report_to, folder=str(self.folder.path))
+
+    @property
+    def _smaller(self) -> str:
+        train = self.assembled.recipe.train
+        rows = max(1, train.per_device_train_batch_size // 2)
+        parts = 2 * train.gradient_accumulation_steps
+        return f"Try train.per_device_train_batch_size={rows} train.gradient_accumulation_steps={parts}: the same step in smaller parts."

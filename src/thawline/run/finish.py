@@ -1,0 +1,98 @@
+"""The end of a run: the saved model, and its metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from thawline.data.examples import Examples
+from thawline.evaluate.baselines import Target, Text, baselines
+from thawline.evaluate.output import write_predictions
+from thawline.evaluate.summary import Summary, summarize
+from thawline.models.load import quiet
+from thawline.recipe import Recipe
+from thawline.run.assemble import Assembled
+from thawline.run.folder import RunFolder
+from thawline.run.predictor import SavedModel
+from thawline.run.prepare import Prepared, Say
+from thawline.train.loop import State
+
+# Seconds for loading the saved model and the rest that does not grow, and for a baseline's training on one example.
+_FIXED_SECONDS, _BASELINE_SECONDS, _BASELINE_MOST = 4.0, 4e-4, 50_000
+_FLOAT32_FACTOR = 2.5  # what evaluating in float32 costs at most over bfloat16
+
+
+def save(prepared: Prepared, assembled: Assembled, folder: RunFolder) -> None:
+    """Write `model/`: a folder that plain transformers loads, in float32, with label names and tokenizer."""
+    prepared.task.finish(assembled.model)
+    with quiet():
+        assembled.model.save_pretrained(folder.model)
+    prepared.processor.model_max_length = prepared.recipe.data.max_length
+    prepared.processor.save_pretrained(folder.model)
+
+
+def measure_saved(prepared: Prepared, folder: RunFolder, state: State, *, peak_memory_mb: float, say: Say) -> None:
+    """Measure the saved model, not the one in memory, and write predictions and `metrics.json`, which ends the run."""
+    saved = SavedModel(folder)
+    metrics: dict[str, Any] = {}
+    for split in ("test", "validation"):
+        if split in prepared.dataset.splits:
+            rows = prepared.dataset.splits[split]
+            beside = prepared.dataset.splits["train"] if split == "test" else None
+            metrics[split] = evaluated(saved, rows, folder, name=split, train=beside, say=say).section
+    seconds = state.seconds
+    metrics["train"] = {
+        "seconds": seconds["train"],
+        "evaluation_seconds": seconds["evaluation"],
+        "saving_seconds": seconds["saving"],
+        "examples_per_second": state.examples / seconds["train"],
+        "tokens_per_second": state.tokens / seconds["train"],
+        "peak_memory_mb": peak_memory_mb,
+        "epochs": state.examples / len(prepared.sets["train"]),
+        "steps": state.step,
+    }
+    folder.write("metrics.json", metrics)
+
+
+def evaluated(saved: SavedModel, rows: Examples, folder: RunFolder, *, name: str, train: Examples | None, say: Say) -> Summary:
+    """Predict a labelled set, write the predictions to `predictions/<name>.jsonl`, and measure them beside the baselines."""
+    recipe = folder.recipe()
+    predictions = list(saved.stream(iter(rows)))
+    write_predictions(predictions, folder.path / "predictions" / f"{name}.jsonl")
+    beside = _baselines(train, rows, recipe, say) if train is not None and recipe.evaluate.baselines else None
+    summary = summarize(
+        rows,
+        predictions,
+        problem=saved.task.problem,
+        labels=saved.task.labels,
+        baselines=beside,
+        samples=recipe.evaluate.bootstrap_samples,
+        seed=recipe.train.seed,
+    )
+    for finding in summary.findings:
+        say(f"{finding.level}: {finding.text}")
+    return summary
+
+
+def _baselines(train: Examples, rows: Examples, recipe: Recipe, say: Say) -> dict[str, list[Target]]:
+    targets = train.column("label").to_pylist()
+    found = baselines(_texts(train), targets, _texts(rows), problem=str(recipe.task.problem), seed=recipe.train.seed)
+    for note in found.notes:
+        say(f"note: {note}")
+    return found.predictions
+
+
+def _texts(rows: Examples) -> Sequence[Text]:
+    first = rows.column("text").to_pylist()
+    if "text_pair" not in rows.table.column_names:
+        return first
+    return list(zip(first, rows.column("text_pair").to_pylist(), strict=True))
+
+
+def ending_seconds(prepared: Prepared, evaluation: float, *, bf16: bool) -> float:
+    """Estimate the seconds between the last evaluation and the end: predictions in float32, baselines, intervals, files."""
+    sets = prepared.sets
+    each = evaluation / len(sets["validation"]) if "validation" in sets else 0.0
+    final = sum(len(sets[name]) for name in ("validation", "test") if name in sets)
+    baseline = min(len(sets["train"]), _BASELINE_MOST) * _BASELINE_SECONDS if prepared.recipe.evaluate.baselines else 0.0
+    return each * final * (_FLOAT32_FACTOR if bf16 else 1.0) + baseline + _FIXED_SECONDS

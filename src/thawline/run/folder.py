@@ -1,0 +1,69 @@
+"""The folder of a run: what stands in it and where."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, final
+
+from thawline.data.cache import written_aside
+from thawline.errors import RunError
+from thawline.recipe import Recipe, load_recipe, save_recipe
+
+
+@final
+class RunFolder:
+    """Paths and JSON of one run: recipe.yaml, decisions.json, data.json, checkpoints/, history.jsonl, model/, predictions/, metrics.json."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    @property
+    def model(self) -> Path:
+        """The saved model, an ordinary transformers folder."""
+        return self.path / "model"
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run came to its end: metrics.json is the last thing that is written."""
+        return (self.path / "metrics.json").is_file()
+
+    def recipe(self) -> Recipe:
+        """Read the run's recipe; raises RunError where this is no run's folder."""
+        if not (self.path / "recipe.yaml").is_file():
+            what = "is not a run's folder (it has no recipe.yaml)" if self.path.is_dir() else "does not exist"
+            raise RunError(f"{self.path} {what}; expected the folder that thawline train printed, such as runs/reviews-1.")
+        return load_recipe(self.path / "recipe.yaml")
+
+    def create(self, recipe: Recipe) -> None:
+        """Make the folder with its recipe; raises RunError where it is there already, or cannot be made."""
+        refuse_existing(self.path)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"The folder {self.path} cannot be made: {error.strerror}.") from None
+        save_recipe(recipe, self.path / "recipe.yaml")
+
+    def read(self, name: str) -> dict[str, Any] | None:
+        """Return a JSON file of the folder, or None where it is not there."""
+        path = self.path / name
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+    def write(self, name: str, value: Any) -> None:
+        """Write a JSON file of the folder, whole or not at all."""
+        with written_aside(self.path / name) as aside:
+            aside.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def refuse_existing(path: Path) -> None:
+    """Raise RunError where something stands at `path` that a run would write over."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        how = f"thawline resume {path}, or another --output" if (path / "recipe.yaml").is_file() else "another --output"
+        raise RunError(f"{path} is there already, and nothing is written over; type {how}.")
+
+
+def next_folder(name: str, base: Path = Path("runs")) -> Path:
+    """Return the first free `runs/<name>-<n>`."""
+    taken = {entry for entry in os.listdir(base)} if base.is_dir() else set()
+    return base / next(f"{name}-{n}" for n in range(1, len(taken) + 2) if f"{name}-{n}" not in taken)

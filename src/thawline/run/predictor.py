@@ -1,0 +1,57 @@
+"""A saved model as a predictor: what `predict`, the final metrics and every later evaluation use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import Any, final
+
+import numpy as np
+import torch
+
+from thawline.errors import RunError
+from thawline.evaluate.predict import predict
+from thawline.models.load import load_config, load_model, load_processor
+from thawline.run.folder import RunFolder
+from thawline.tasks.base import TASKS, Task
+from thawline.tasks.supervised import Supervised
+from thawline.types import Example, Prediction
+
+_CHUNK = 4096  # examples in memory at a time
+
+
+@final
+class SavedModel:
+    """The model of a finished run, loaded as plain transformers would; called with examples it is a Predictor.
+
+    Raises RunError where the run is not finished.
+    """
+
+    def __init__(self, folder: RunFolder, *, device: str = "cpu") -> None:
+        recipe = folder.recipe()
+        if not (folder.model / "config.json").is_file():
+            raise RunError(f"{folder.path} has no trained model yet; type thawline resume {folder.path} to finish the run.")
+        kind = TASKS[recipe.task.name]
+        config = load_config(str(folder.model))
+        processor = load_processor(str(folder.model), kind.processor_class)
+        processor.deprecation_warnings["Asking-to-pad-a-fast-tokenizer"] = True
+        labels = [config.id2label[i] for i in range(config.num_labels)] if recipe.task.problem != "regression" else []
+        self.task: Task = kind(processor, problem=recipe.task.problem, labels=labels, max_length=recipe.data.max_length)  # type: ignore[call-arg]
+        dtype = getattr(torch, recipe.predict.dtype)
+        self.model: Any = load_model(str(folder.model), kind.auto_class, config, seed=0, dtype=dtype).model.to(device)
+        self.batch_size = recipe.predict.batch_size or 64
+
+    def __call__(self, examples: Sequence[Example]) -> list[Prediction]:
+        """Return one prediction an example, in the order given."""
+        return list(self.stream(iter(examples)))
+
+    def stream(self, examples: Iterator[Example], told: Callable[[int], object] = lambda done: None) -> Iterator[Prediction]:
+        """Yield predictions in the order given; `told` is called with the number done. Memory stays flat."""
+        done = 0
+        while chunk := list(islice(examples, _CHUNK)):
+            items = self.task.encode(chunk)
+            lengths = np.array([len(next(iter(item.values()))) for item in items])
+            data = Supervised(self.task, items, lengths, [example["id"] for example in chunk])
+            found = predict(self.model, data, batch_size=self.batch_size, told=lambda n, done=done: told(done + n))  # type: ignore[misc]
+            done += len(chunk)
+            yield from found

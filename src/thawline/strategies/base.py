@@ -1,0 +1,106 @@
+"""The one small type that every strategy is, and the table of strategies.
+
+A strategy says what learns, how fast and when, as data and pure functions of progress. Wrappers take one and return one.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from thawline.calls import Call, parse_call
+from thawline.errors import UserError, did_you_mean
+from thawline.table import Table
+
+if TYPE_CHECKING:
+    from thawline.models.stages import Stages
+
+
+class Group(NamedTuple):
+    """Parameters of one stage that learn at one rate.
+
+    `stage` is an index into the stages, `parameters` are names. `rate` is a learning rate of its own; None means the recipe's.
+    `scale` multiplies either.
+    """
+
+    stage: int
+    parameters: tuple[str, ...]
+    rate: float | None = None
+    scale: float = 1.0
+
+
+Groups = tuple[Group, ...]
+
+
+class Strategy(NamedTuple):
+    """What learns, how fast, and when.
+
+    `spec` is the call form that makes it again. `groups(stages)` holds each parameter that will ever learn, exactly once.
+    `active(groups, progress)` gives the indices of the stages that learn now, where progress is steps done / steps planned, never
+    time; it is pure, so resuming is exact.
+    """
+
+    spec: str
+    groups: Callable[[Stages], Groups]
+    active: Callable[[Groups, float], frozenset[int]]
+
+
+STRATEGIES: Table[Callable[..., Strategy]] = Table(
+    "strategy",
+    {
+        "full": "thawline.strategies.what:full",
+        "head": "thawline.strategies.what:head",
+        "encoder": "thawline.strategies.what:encoder",
+        "freeze": "thawline.strategies.what:freeze",
+        "layerwise": "thawline.strategies.layerwise:layerwise",
+        "discriminative": "thawline.strategies.discriminative:discriminative",
+        "gradual": "thawline.strategies.gradual:gradual",
+    },
+)
+
+
+def strategy(spec: str | Strategy) -> Strategy:
+    """Make the strategy that a call form names; a strategy is returned as it is.
+
+    >>> strategy("gradual(layerwise(full, decay=0.9))").spec
+    'gradual(layerwise(full, decay=0.9), until=0.5)'
+
+    Raises UserError for an unknown name, argument or value.
+    """
+    return _make(parse_call(spec)) if isinstance(spec, str) else spec
+
+
+def _make(call: Call) -> Strategy:
+    maker = STRATEGIES[call.name]
+    args = [_argument(value) for value in call.args]
+    kwargs = {key: _argument(value) for key, value in call.kwargs}
+    known = inspect.signature(maker)
+    for key in kwargs:
+        if key not in known.parameters:
+            hint = did_you_mean(key, known.parameters)
+            raise UserError(f"{call.name} has no argument {key!r}{hint or '.'} It is {call.name}{known_text(known)}.")
+    try:
+        known.bind(*args, **kwargs)
+    except TypeError as error:
+        raise UserError(f"{call} does not fit {call.name}{known_text(known)}: {error}.") from None
+    return maker(*args, **kwargs)
+
+
+def known_text(signature: inspect.Signature) -> str:
+    """Return a signature without types, as it is typed in a recipe."""
+    bare = [p.replace(annotation=inspect.Parameter.empty) for p in signature.parameters.values()]
+    return str(inspect.Signature(bare)).replace("*, ", "")
+
+
+def _argument(value: Any) -> Any:
+    return _make(value) if isinstance(value, Call) else value
+
+
+def spec_of(name: str, *args: Any, **kwargs: Any) -> str:
+    """Return the canonical call form of a part made with these arguments; strategies among them stand as their own."""
+
+    def plain(value: Any) -> Any:
+        return parse_call(value.spec) if isinstance(value, Strategy) else value
+
+    return str(Call(name, tuple(map(plain, args)), tuple((key, plain(value)) for key, value in kwargs.items())))

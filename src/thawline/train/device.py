@@ -1,0 +1,104 @@
+"""Where training runs: device and processes through accelerate, the dtype of the arithmetic, and signals."""
+
+from __future__ import annotations
+
+import signal
+import statistics
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from functools import cached_property
+from typing import Any, TypeVar, final
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+T = TypeVar("T")
+_GAIN = 1.2  # bfloat16 costs casts around every product, so it must win clearly
+
+
+@final
+class Device:
+    """The processor that trains, with its processes.
+
+    `name` is "auto" (cuda, then mps, then cpu) or a torch device; with `bf16` matrix products run in bfloat16 under autocast while
+    weights, gradients and optimiser state stay float32. `trackers` are names that accelerate knows, logging below `folder`.
+    """
+
+    def __init__(self, name: str = "auto", *, bf16: bool = False, trackers: Sequence[str] = (), folder: str | None = None) -> None:
+        # Accelerate's own accumulation stays at 1: its `backward` would divide by it, and the loop divides by the weight.
+        self.accelerator = Accelerator(cpu=name == "cpu", log_with=list(trackers) or None, project_dir=folder)
+        self.device = self.accelerator.device if name in ("auto", "cpu") else torch.device(name)
+        self.bf16 = bf16
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes files."""
+        return bool(self.accelerator.is_main_process)
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """The arithmetic's dtype, as a context."""
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16)
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradients of `loss`."""
+        self.accelerator.backward(loss)
+
+    def share(self, parts: Sequence[T]) -> Sequence[T]:
+        """Return the parts of a step that this process computes."""
+        return parts[self.accelerator.process_index :: self.accelerator.num_processes]
+
+    def summed(self, model: nn.Module, sums: dict[str, float]) -> dict[str, float]:
+        """Add up gradients and counts over the processes: sums, so the step is that of one process with all the examples."""
+        if self.accelerator.num_processes == 1:
+            return sums
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                gradient = parameter.grad if parameter.grad is not None else torch.zeros_like(parameter)
+                parameter.grad = self.accelerator.reduce(gradient, "sum")
+        counts = torch.tensor(list(sums.values()), dtype=torch.float64, device=self.device)
+        return dict(zip(sums, self.accelerator.reduce(counts, "sum").tolist(), strict=True))
+
+    @cached_property
+    def bf16_gain(self) -> float:
+        """How many times faster a matrix product of an encoder's shape is in bfloat16 than in float32, measured here."""
+        return _seconds(self.device, torch.float32) / _seconds(self.device, torch.bfloat16)
+
+
+def bf16_wins(gain: float) -> bool:
+    """Tell whether a measured gain is worth the casts."""
+    return gain > _GAIN
+
+
+def _seconds(device: torch.device, dtype: torch.dtype) -> float:
+    """Median seconds of one product, forward and backward shapes alike: 832 × 384 by 384 × 1536."""
+    left, right = torch.randn(832, 384, device=device, dtype=dtype), torch.randn(384, 1536, device=device, dtype=dtype)
+    times = []
+    for _ in range(9):
+        start = time.perf_counter()
+        (left @ right).sum().item()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times[2:])
+
+
+@contextmanager
+def interrupts() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM in a list instead of raising in the middle of a step; a second SIGINT raises at once."""
+    seen: list[int] = []
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
+        yield seen
+        return
+
+    def note(number: int, frame: Any) -> None:
+        seen.append(number)
+        if seen.count(signal.SIGINT) > 1:
+            raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield seen
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

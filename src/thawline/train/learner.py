@@ -1,0 +1,98 @@
+"""A model that learns: what is open now, at which rates, and one step of its optimiser."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from thawline.models.stages import Stages
+from thawline.strategies.base import Groups, Strategy
+from thawline.train.optimize import load_state, set_rates, state_tensors
+from thawline.train.schedule import Schedule
+
+
+@final
+@dataclass
+class Learner:
+    """A model with its stages, a strategy's groups, an optimiser over them and a schedule."""
+
+    model: nn.Module
+    stages: Stages
+    strategy: Strategy
+    groups: Groups
+    optimizer: torch.optim.Optimizer
+    schedule: Schedule
+    max_norm: float | None = None
+
+    def __post_init__(self) -> None:
+        self._active: frozenset[int] | None = None
+        # What a family fixes (sinusoids, say) stays fixed whatever the strategy opens.
+        self._fixed = frozenset(n for n, p in self.model.named_parameters() if not p.requires_grad)
+
+    @property
+    def thaw_line(self) -> int:
+        """The index of the first stage that learns now."""
+        return min(self._active) if self._active else len(self.stages)
+
+    def open(self, step: int) -> None:
+        """Let the stages learn that the strategy opens at this step, and freeze the others: eval mode, no gradient."""
+        active = self.strategy.active(self.groups, step / self.schedule.total)
+        if active == self._active:
+            return
+        self._active = active
+        modules, learning = dict(self.model.named_modules()), self._learning(active)
+        for index, stage in enumerate(self.stages):
+            for name in stage.modules:
+                # One by one, not `train()`: a container that spans stages follows the lowest, so that what it does by its own
+                # mode (SpecAugment, dropping layers) stays off while that one is frozen.
+                modules[name].training = index in active
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(name in learning)
+            if name not in learning:
+                parameter.grad = None
+
+    def _learning(self, active: frozenset[int]) -> frozenset[str]:
+        return frozenset(n for g in self.groups if g.stage in active for n in g.parameters) - self._fixed
+
+    def step(self, done: int, weight: float) -> tuple[float, dict[str, float]]:
+        """Divide the summed gradients by `weight`, clip, and step at the rates after `done` steps; return norm and rates."""
+        rates = set_rates(self.optimizer, self.schedule(done))
+        gradients = [p.grad for p in self._parameters if p.grad is not None]
+        norm = float(torch.nn.utils.get_total_norm(gradients)) / weight
+        clip = min(1.0, self.max_norm / (norm + 1e-6)) if self.max_norm else 1.0
+        torch._foreach_mul_(gradients, clip / weight)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return norm, rates
+
+    @cached_property
+    def _parameters(self) -> list[nn.Parameter]:
+        return [p for group in self.optimizer.param_groups for p in group["params"]]
+
+    def tensors(self) -> dict[str, dict[str, Tensor]]:
+        """Return what a checkpoint must hold: weights and buffers that training can change, and the optimiser's state."""
+        return {"model": self._changing(), "optimizer": state_tensors(self.optimizer)}
+
+    def load(self, tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Put back what `tensors` returned."""
+        self.load_weights(tensors["model"])
+        load_state(self.optimizer, tensors["optimizer"])
+
+    def load_weights(self, weights: Mapping[str, Tensor]) -> None:
+        """Put back the weights and buffers of a checkpoint."""
+        with torch.no_grad():
+            for name, tensor in self._changing().items():
+                tensor.copy_(weights[name])
+
+    def _changing(self) -> dict[str, Tensor]:
+        learned = {name for group in self.groups for name in group.parameters}
+        open_ever = {group.stage for group in self.groups}
+        modules = {name for i in open_ever for name in self.stages[i].modules}
+        weights = {n: p.data for n, p in self.model.named_parameters() if n in learned}
+        buffers = {n: b for n, b in self.model.named_buffers() if n.rpartition(".")[0] in modules}
+        return weights | buffers

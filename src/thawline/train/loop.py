@@ -1,0 +1,201 @@
+"""The loop: the only one. What varies comes in by value."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, final
+
+import numpy as np
+import torch
+from torch import nn
+
+from thawline.errors import DivergedError
+from thawline.tasks.base import Objective, Step
+from thawline.tasks.supervised import Supervised
+from thawline.train.checkpoint import Checkpoints
+from thawline.train.device import Device, interrupts
+from thawline.train.learner import Learner
+from thawline.train.steps import Order
+from thawline.train.stop import Judge, Standing
+from thawline.types import Batch
+
+
+class Moment(NamedTuple):
+    """Something that observers may want to know: `kind` is "step", "evaluation", "checkpoint" or "end"."""
+
+    kind: str
+    step: int
+    total: int
+    record: Mapping[str, Any]
+
+
+Observer = Callable[[Moment], None]
+"""Reads a moment; it cannot change training."""
+
+
+@final
+@dataclass(frozen=True)
+class Gradients:
+    """Computes the gradients of one step: micro-batch by micro-batch, sums and not means.
+
+    `backward` and `autocast` are those of the device; `seed` and the step decide every random number.
+    """
+
+    data: Supervised
+    order: Order
+    objective: Objective
+    max_examples: int
+    seed: int
+    device: Device
+
+    def __call__(self, model: nn.Module, step: int, progress: float) -> dict[str, float]:
+        """Leave Σ w·l's gradients in the model; return the sums of loss and weight, and the counts of examples and tokens."""
+        sums = {"total": 0.0, "weight": 0.0, "examples": 0.0, "tokens": 0.0}
+        parts = self.order.micro_batches(step, max_examples=self.max_examples)
+        for place, indices in enumerate(self.device.share(parts)):
+            torch.manual_seed(_mixed(self.seed, step, place))
+            batch = on_device(self.data.batch(indices), self.device.device)
+            with self.device.autocast():
+                loss = self.objective(Step(model, self.data.task, batch, progress))
+            self.device.backward(loss.total)
+            counts = (float(loss.total.detach()), float(loss.weight), len(indices), int(self.data.lengths[indices].sum()))
+            sums = {key: value + count for (key, value), count in zip(sums.items(), counts, strict=True)}
+        return self.device.summed(model, sums)
+
+
+def _mixed(*numbers: int) -> int:
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def on_device(batch: Batch, device: torch.device) -> Batch:
+    """Return a batch with its tensors on `device`."""
+    targets = batch.targets.to(device) if batch.targets is not None else None
+    return Batch({k: v.to(device) for k, v in batch.inputs.items()}, targets, batch.weights.to(device), batch.ids)
+
+
+@final
+@dataclass(frozen=True)
+class Rhythm:
+    """How many steps to train, and after how many steps to evaluate and how many seconds to keep a checkpoint."""
+
+    total: int
+    evaluate_every: int | None
+    checkpoint_seconds: float = 300.0
+
+
+@dataclass
+class State:
+    """What a checkpoint holds beside tensors; `seconds` are those of training, evaluating and saving so far."""
+
+    step: int = 0
+    standing: Standing = field(default_factory=Standing)
+    seconds: dict[str, float] = field(default_factory=lambda: {"train": 0.0, "evaluation": 0.0, "saving": 0.0})
+    examples: int = 0
+    tokens: int = 0
+    ended: str | None = None
+
+
+@final
+class Loop:
+    """Trains a learner; `evaluate` is called by value and returns metrics of the validation set.
+
+    `observers` are told of every moment; `deadline`, a reading of time.monotonic, ends the training at the first step past it.
+    """
+
+    def __init__(
+        self,
+        learner: Learner,
+        gradients: Gradients,
+        rhythm: Rhythm,
+        *,
+        judge: Judge,
+        evaluate: Callable[[nn.Module], dict[str, Any]] | None,
+        checkpoints: Checkpoints,
+    ) -> None:
+        self.learner, self.gradients, self.rhythm, self.judge = learner, gradients, rhythm, judge
+        self.evaluate, self.checkpoints = evaluate, checkpoints
+        self.observers: Sequence[Observer] = ()
+        self.deadline: float | None = None
+        self.state = State()
+
+    def resume(self) -> bool:
+        """Go back to the last checkpoint, if there is one."""
+        kept = self.checkpoints.last()
+        if kept is None:
+            return False
+        tensors, state = kept
+        self.learner.load(tensors)
+        self.state = State(**{**state, "standing": Standing(*state["standing"])})
+        return True
+
+    def run(self) -> State:
+        """Train to the end and return the state there; interrupted from the keyboard, a checkpoint is kept first."""
+        state, saved = self.state, time.monotonic()
+        with interrupts() as interrupted:
+            while state.ended is None and state.step < self.rhythm.total:
+                self._timed("train", self._step)
+                if self._evaluation_due():
+                    self._timed("evaluation", self._evaluate)
+                elif time.monotonic() - saved < self.rhythm.checkpoint_seconds and not interrupted:
+                    continue
+                self._timed("saving", self._save)
+                saved = time.monotonic()
+                if interrupted:
+                    raise KeyboardInterrupt
+        self._tell("end", {})
+        return state
+
+    def _step(self) -> None:
+        state, learner = self.state, self.learner
+        start = time.monotonic()
+        learner.open(state.step)
+        sums = self.gradients(learner.model, state.step, state.step / self.rhythm.total)
+        if not math.isfinite(sums["total"]):
+            raise DivergedError(f"The loss is {sums['total']} at step {state.step + 1}: training has diverged; try a lower train.learning_rate.")
+        record: dict[str, Any] = {"skipped": True}
+        if sums["weight"] > 0:
+            norm, rates = learner.step(state.step, sums["weight"])
+            record = {"loss": sums["total"] / sums["weight"], "gradient_norm": norm, "learning_rates": rates}
+        seconds = time.monotonic() - start
+        state.step += 1
+        state.examples += int(sums["examples"])
+        state.tokens += int(sums["tokens"])
+        speed = {"examples_per_second": sums["examples"] / seconds, "tokens_per_second": sums["tokens"] / seconds}
+        epoch = state.step / self.gradients.order.steps_per_epoch
+        self._tell("step", {"epoch": epoch, **record, "thaw_line": learner.thaw_line, **speed})
+        if self.deadline is not None and time.monotonic() >= self.deadline:
+            state.ended = "the time budget is spent"
+
+    def _evaluation_due(self) -> bool:
+        every = self.rhythm.evaluate_every
+        last = self.state.step >= self.rhythm.total or self.state.ended is not None
+        return last or (every is not None and self.state.step % every == 0)
+
+    def _evaluate(self) -> None:
+        if self.evaluate is None:
+            return
+        metrics = self.evaluate(self.learner.model)
+        self.state.standing = self.judge.judge(self.state.standing, metrics, self.state.step)
+        if self.judge.ends(self.state.standing):
+            self.state.ended = f"{self.judge.metric} did not improve in {self.judge.patience} evaluations"
+        self._tell("evaluation", metrics)
+
+    def _save(self) -> None:
+        state = self.state
+        best = state.standing.step == state.step and state.standing.value is not None
+        kept = {**vars(state), "standing": list(state.standing)}
+        if self.gradients.device.is_main:
+            self.checkpoints.save(state.step, self.learner.tensors(), kept, best=best)
+        self._tell("checkpoint", {"best": best})
+
+    def _timed(self, what: str, action: Callable[[], None]) -> None:
+        start = time.monotonic()
+        action()
+        self.state.seconds[what] += time.monotonic() - start
+
+    def _tell(self, kind: str, record: Mapping[str, Any]) -> None:
+        for observer in self.observers:
+            observer(Moment(kind, self.state.step, self.rhythm.total, record))

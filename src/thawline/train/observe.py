@@ -1,0 +1,102 @@
+"""Observers: what is written down and shown while training. They read moments and change nothing."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, final
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from thawline.errors import MachineError
+from thawline.train.device import Device
+from thawline.train.loop import Moment, Observer
+
+_QUIET_SECONDS = 30.0
+
+
+def history(path: Path, resumed_at: int) -> Observer:
+    """Write each step and evaluation as one JSON line; lines after the step that a run resumes at are taken back first."""
+    kept = path.read_text().splitlines() if path.is_file() else []
+    lines = [line for line in kept if json.loads(line)["step"] <= resumed_at] if resumed_at else []
+    path.write_text("".join(f"{line}\n" for line in lines))
+
+    def observe(moment: Moment) -> None:
+        if moment.kind in ("step", "evaluation"):
+            with path.open("a") as file:
+                file.write(json.dumps({"kind": moment.kind, "step": moment.step, **moment.record}) + "\n")
+
+    return observe
+
+
+@final
+class ProgressBar:
+    """Shows step, loss, the last evaluation and the time left: a bar on a terminal, else a line now and then."""
+
+    def __init__(self, metric: str, *, console: Console | None = None) -> None:
+        self.metric, self.console, self._said, self._judged = metric, console or Console(stderr=True), 0.0, ""
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        left = (TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[told]}"))
+        self._bar = Progress(*columns, *left, console=self.console, disable=not self.console.is_terminal, transient=True)
+        self._task = self._bar.add_task("training", total=None, told="")
+        self._start: tuple[float, int] | None = None
+
+    def __call__(self, moment: Moment) -> None:
+        if moment.kind == "end":
+            self.close()
+            return
+        self._start = self._start or (time.monotonic(), moment.step)
+        if moment.kind == "evaluation" and self.metric in moment.record:
+            self._judged = f"{self.metric} {moment.record[self.metric]:.4f}"
+        loss = f"loss {moment.record['loss']:.4f}" if "loss" in moment.record else ""
+        told = "  ".join(part for part in (loss, self._judged) if part)
+        self._bar.start()
+        self._bar.update(self._task, total=moment.total, completed=moment.step, told=told)
+        self._say(moment, told)
+
+    def _say(self, moment: Moment, told: str) -> None:
+        now = time.monotonic()
+        due = moment.kind == "evaluation" or now - self._said > _QUIET_SECONDS
+        if self.console.is_terminal or not due or self._start is None:
+            return
+        self._said = now
+        start, first = self._start
+        left = (now - start) / max(1, moment.step - first) * (moment.total - moment.step)
+        self.console.print(f"step {moment.step}/{moment.total}  {told}  about {left:.0f} s left", highlight=False)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        self._bar.stop()
+
+
+def trackers(device: Device, name: str, recipe: dict[str, Any]) -> Observer:
+    """Report to the trackers of accelerate that the device was made with."""
+    device.accelerator.init_trackers(name, config={k: v for k, v in recipe.items() if isinstance(v, (int, float, str, bool))})
+
+    def observe(moment: Moment) -> None:
+        if moment.kind == "end":
+            device.accelerator.end_training()
+        elif moment.kind in ("step", "evaluation"):
+            numbers = {f"{moment.kind}/{k}": v for k, v in moment.record.items() if isinstance(v, (int, float))}
+            device.accelerator.log(numbers, step=moment.step)
+
+    return observe
+
+
+def memory_watch(available: Callable[[], int], *, least: int, advice: str) -> Observer:
+    """Stop with a sentence before the system does without one: less than `least` bytes are left."""
+
+    def observe(moment: Moment) -> None:
+        if moment.kind == "step" and (left := available()) < least:
+            raise MachineError(f"Only {left >> 20} MB of memory are left at step {moment.step}, so training stopped. {advice}")
+
+    return observe
+
+
+def say(text: str) -> None:
+    """Print one line for people, beside what a command prints for programs."""
+    Console(file=sys.stderr, soft_wrap=True, highlight=False).print(text, markup=False)

@@ -1,0 +1,77 @@
+"""Optimisers over the groups of a strategy, and their state as named tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from thawline.models.heads import decays
+from thawline.strategies.base import Group, Groups
+from thawline.table import Table
+
+OPTIMIZERS: Table[Any] = Table(
+    "optimizer",
+    {"adamw": "torch.optim:AdamW", "adam": "torch.optim:Adam", "sgd": "torch.optim:SGD"},
+)
+
+
+@dataclass(frozen=True)
+class Optimization:
+    """An optimiser by name with its numbers; `learning_rate` is that of groups without one of their own."""
+
+    name: str = "adamw"
+    learning_rate: float = 5e-5
+    weight_decay: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    momentum: float = 0.9
+
+    def build(self, model: nn.Module, groups: Groups) -> torch.optim.Optimizer:
+        """Return an optimiser over the parameters of `groups`; norms and biases get no weight decay."""
+        named = dict(model.named_parameters())
+        names = [name for group in groups for name in group.parameters]
+        assert len(names) == len(set(names)), "a parameter stands in two groups"
+        entries = [entry for group in groups for entry in self._entries(group, named)]
+        kind = OPTIMIZERS[self.name]
+        numbers = {"momentum": self.momentum} if self.name == "sgd" else {"betas": self.betas, "eps": self.eps}
+        return kind(entries, lr=self.learning_rate, fused=True, **numbers)
+
+    def _entries(self, group: Group, named: Mapping[str, nn.Parameter]) -> list[dict[str, Any]]:
+        rate = (group.rate or self.learning_rate) * group.scale
+        entries = []
+        for decayed in (True, False):
+            names = [n for n in group.parameters if decays(n, named[n].dim()) is decayed]
+            decay = self.weight_decay if decayed else 0.0
+            entry = {"names": names, "stage": group.stage, "rate": rate, "lr": rate, "weight_decay": decay}
+            entries.append({"params": [named[n] for n in names], **entry})
+        return [entry for entry in entries if entry["names"]]
+
+
+def set_rates(optimizer: torch.optim.Optimizer, factor: float) -> dict[str, float]:
+    """Set each group's learning rate to its own times `factor`; returns them by stage, lowest first."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["rate"] * factor
+    return {str(group["stage"]): group["lr"] for group in optimizer.param_groups}
+
+
+def state_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Return the optimiser's state as tensors named "parameter/key"."""
+    tensors = {}
+    for group in optimizer.param_groups:
+        for name, parameter in zip(group["names"], group["params"], strict=True):
+            for key, value in optimizer.state.get(parameter, {}).items():
+                if value is not None:
+                    tensors[f"{name}/{key}"] = torch.as_tensor(value).contiguous()
+    return tensors
+
+
+def load_state(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Put back what `state_tensors` returned."""
+    for group in optimizer.param_groups:
+        for name, parameter in zip(group["names"], group["params"], strict=True):
+            for key in (key for key in tensors if key.rpartition("/")[0] == name):
+                optimizer.state[parameter][key.rpartition("/")[2]] = tensors[key].clone().to(parameter.device)

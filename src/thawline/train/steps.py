@@ -1,0 +1,41 @@
+"""Which examples share a step: a pure function of the seed and the step, so that resuming is exact."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import final
+
+import numpy as np
+
+from thawline.data.batch import epoch_order, micro_batches
+
+
+@final
+class Order:
+    """The order of `n` examples through all epochs, in steps of `batch_size`; the last step of an epoch may be smaller.
+
+    `lengths` [n] are those of the items; with `by_length` an epoch is ordered so that neighbours are of like length.
+    """
+
+    def __init__(self, lengths: np.ndarray, batch_size: int, *, seed: int, by_length: bool = False) -> None:
+        self.lengths, self.batch_size, self.seed, self.by_length = lengths, batch_size, seed, by_length
+        self._epoch: tuple[int, np.ndarray] = (-1, np.empty(0, int))
+
+    @cached_property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps in one pass over the examples."""
+        return -(-len(self.lengths) // self.batch_size)
+
+    def examples(self, step: int) -> np.ndarray:
+        """Return the indices of the examples of one step."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        if self._epoch[0] != epoch:
+            lengths = self.lengths if self.by_length else None
+            options = {"lengths": lengths, "batch_size": self.batch_size} if self.by_length else {}
+            self._epoch = (epoch, epoch_order(len(self.lengths), seed=self.seed, epoch=epoch, **options))
+        return self._epoch[1][place * self.batch_size : (place + 1) * self.batch_size]
+
+    def micro_batches(self, step: int, *, max_examples: int) -> list[np.ndarray]:
+        """Return the examples of one step, cut into micro-batches of like length."""
+        examples = self.examples(step)
+        return [examples[part] for part in micro_batches(self.lengths[examples], max_examples=max_examples)]

@@ -1,0 +1,64 @@
+"""The values that parts of Thawline hand to one another. This module imports nothing of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Example = Mapping[str, Any]
+"""One labelled (or unlabelled) thing. Always has "id": its column, else content hash and occurrence number."""
+
+Item = Mapping[str, Any]
+"""What one example, or one window of it, looks like to the model: token ids and the like, not padded."""
+
+
+class Prediction(TypedDict, total=False):
+    """What a model says of one example; which keys are there depends on the task."""
+
+    id: str
+    label: str
+    labels: list[str]
+    value: float
+    score: float
+    scores: dict[str, float]
+
+
+Predictor = Callable[[Sequence[Example]], Sequence[Prediction]]
+"""A model, an ensemble, a teacher, a remote server: all alike. Answers come in the order of the examples."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Items that go through the model together.
+
+    `inputs` are the keyword arguments of the model's forward, `targets` what the loss needs beside its outputs,
+    `weights` one weight per example, shape [B], `ids` one id per example.
+    """
+
+    inputs: Mapping[str, Tensor]
+    targets: Tensor | None
+    weights: Tensor
+    ids: Sequence[str]
+
+
+class Loss(NamedTuple):
+    """A sum and the weight it has, never a mean: the loop adds up both and divides once a step.
+
+    `total` = Σ w·l over the supervised items, a scalar; `weight` = Σ w; `outputs` = what the model returned.
+    """
+
+    total: Tensor
+    weight: Tensor
+    outputs: Any
+
+
+class Finding(NamedTuple):
+    """One line of a check: `level` is "note", "warning" or "stop"; `name` is what docs/guides/data.md calls it."""
+
+    level: str
+    name: str
+    text: str
