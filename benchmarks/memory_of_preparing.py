@@ -2,9 +2,9 @@
 
     python benchmarks/memory_of_preparing.py
 
-Appends {rows, bytes, seconds, peak_rss_mb, peak_anonymous_mb} to benchmarks/results/preparing.jsonl; sizes that are there are skipped.
-Each size is prepared in a process of its own, with an empty cache. peak_rss_mb counts mapped pages of the cache's files, which the
-system takes back when it needs them; peak_anonymous_mb does not.
+Appends {rows, bytes, seconds, peak_rss_mb, peak_anonymous_mb} to benchmarks/results/preparing.jsonl; sizes that are there are
+skipped. Each size is prepared in a process of its own, with an empty cache. peak_rss_mb counts mapped pages of the cache's
+files, which the system takes back when it needs them; peak_anonymous_mb does not.
 """
 
 import json

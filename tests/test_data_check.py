@@ -163,6 +163,16 @@ def test_data_for_a_trained_model(shared: Path, tmp_path: Path, cache: Path) -> 
     assert "label" not in new.table.column_names
     assert findings[-1].text == "text: 'review', in the place of 'text'"
     assert len(load_one(["a film"], columns, cache=cache)[0]) == 1
+    for content, message in (
+        ("review\ndull\n", "No row of the data has a label"),
+        ("text,label\ndull,bad\n", "does not know .*: 'bad'. It knows: neg"),
+    ):
+        (tmp_path / "a.csv").write_text(content)
+        with pytest.raises(DataError, match=message):
+            load_one(tmp_path / "a.csv", columns, labelled=True, cache=cache)
+    (tmp_path / "a.csv").write_text("text,label\ndull,negative\nfine,\n")
+    rest, findings = load_one(tmp_path / "a.csv", columns, labelled=True, cache=cache)
+    assert (len(rest), findings[-1].text) == (1, "1 of 2 rows in the data have no label and are dropped")
     pairs = load(shared / "data" / "stsb", cache=cache).columns
-    with pytest.raises(DataError, match="no column sentence1 or sentence2 to predict on"):
+    with pytest.raises(DataError, match="no column sentence1 or sentence2"):
         load_one(tmp_path / "new.csv", pairs, cache=cache)

@@ -103,7 +103,7 @@ def test_whole_numbers_are_classes_up_to_a_hundred(distinct: int, problem: str, 
 
 @pytest.mark.parametrize("separator", ["|", ";", ", ", " "])
 def test_several_labels_in_one_text(separator: str, cache: Path) -> None:
-    values = {"text": LONG, "label": [separator.join(("a b".split(), "b c".split())[n % 2]) for n in range(39)] + [""]}
+    values = {"text": LONG, "label": [separator.join((["a", "b"], ["b", "c"])[n % 2]) for n in range(39)] + [""]}
     dataset = load(values, Options(problem="multi_label_classification"), cache=cache)
     assert dataset.columns.labels == ("a", "b", "c")
     assert sorted({tuple(e["label"]) for split in dataset.splits.values() for e in split}) == [(), ("a", "b"), ("b", "c")]
@@ -124,6 +124,8 @@ def test_faults_of_labels_and_weights(cache: Path) -> None:
         load({"text": LONG, "label": ["1", "x"] * 20}, Options(problem="regression"), cache=cache)
     with pytest.raises(DataError, match="There is no problem 'regresion', did you mean 'regression'"):
         inferred({"text": LONG, "label": ["1", "0"] * 20}, cache, problem="regresion")
+    with pytest.raises(DataError, match="'label' holds inf; expected finite numbers"):
+        load({"text": LONG, "label": [0.5, float("inf")] * 20}, cache=cache)
     with pytest.raises(DataError, match="holds lists of labels"):
         inferred({"text": LONG, "label": [["x"]] * 40}, cache, problem="regression")
     for bad in (-1.0, None):

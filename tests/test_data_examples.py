@@ -90,13 +90,20 @@ def test_written_whole_or_not_at_all(tmp_path: Path) -> None:
     with caching.written_aside(target) as aside:
         aside.write_text("one")
         assert not target.exists()
-    with pytest.raises(KeyError), caching.written_aside(target) as aside:
-        aside.write_text("two")
-        raise KeyError
-    with pytest.raises(MachineError, match="disk is full.*THAWLINE_CACHE"), caching.written_aside(target):
-        raise OSError(errno.ENOSPC, "No space left on device")
+    for fault, raised, message in (
+        (KeyError("x"), KeyError, "x"),
+        (OSError(errno.ENOSPC, "No space left on device"), MachineError, r"disk is full.*THAWLINE_CACHE"),
+    ):
+        with pytest.raises(raised, match=message):
+            write_half(target, fault)
     assert target.read_text() == "one"
     assert [path.name for path in target.parent.iterdir()] == ["a.txt"]
+
+
+def write_half(target: Path, fault: Exception) -> None:
+    with caching.written_aside(target) as aside:
+        aside.write_text("two")
+        raise fault
 
 
 def test_hashes(tmp_path: Path) -> None:

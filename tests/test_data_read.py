@@ -71,6 +71,18 @@ def test_folder_saved_with_datasets(tmp_path: Path, cache: Path) -> None:
         assert source.notes == ("split 'unsupervised' is ignored",)
 
 
+def test_class_names_in_lists_and_in_parquet(tmp_path: Path, cache: Path) -> None:
+    import datasets
+
+    one = datasets.ClassLabel(names=["x", "y"])
+    features = datasets.Features({"text": datasets.Value("string"), "label": one, "tags": datasets.Sequence(one)})
+    data = datasets.Dataset.from_dict({"text": ["a", "b"], "label": [1, -1], "tags": [[0, 1], []]}, features=features)
+    data.to_parquet(tmp_path / "a.parquet")
+    for given in (data, tmp_path / "a.parquet"):
+        rows = read(given, cache=cache).splits["all"].to_pylist()
+        assert rows == [{"text": "a", "label": "y", "tags": ["x", "y"]}, {"text": "b", "label": None, "tags": []}]
+
+
 @pytest.mark.parametrize(
     "data",
     [frame(), ROWS, COLUMNS, (COLUMNS["text"], COLUMNS["label"]), tuple(frame()[c].to_numpy() for c in ("text", "label"))],
@@ -183,6 +195,8 @@ def test_missing_file(tmp_path: Path, cache: Path) -> None:
     (tmp_path / "reviews.csv").write_text("text,label\na,b\n")
     with pytest.raises(DataError, match=r"no file or folder .*reviws\.csv, did you mean 'reviews\.csv'"):
         read(tmp_path / "reviws.csv", cache=cache)
+    with pytest.raises(DataError, match=r"load_dataset\('stanfordnlp/sst2'\)\.save_to_disk\('sst2'\)"):
+        read("stanfordnlp/sst2", cache=cache)
 
 
 def test_tsv_with_stray_quotes(tmp_path: Path, cache: Path) -> None:

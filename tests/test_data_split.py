@@ -77,7 +77,7 @@ def test_group_stays_together(cache: Path) -> None:
     assert sum(map(len, authors)) == len(set.union(*authors)) == 40
     assert len(dataset.splits["test"]) == 80
     tied = [{**row, "author": f"author {(i // 2 + i % 2) % 40}"} for i, row in enumerate(rows())]
-    with pytest.raises(DataError, match="data.drop_duplicates=true"):
+    with pytest.raises(DataError, match=r"data\.drop_duplicates=true"):
         made(tied, cache, split="group(author)")
     assert len(made(tied, cache, split="group(author)", drop_duplicates=True).splits["test"]) == pytest.approx(40, abs=5)
 
@@ -154,8 +154,16 @@ def test_faults(method: str, message: str, cache: Path) -> None:
         made(rows(), cache, split=method)
 
 
+def test_little_data(cache: Path) -> None:
+    six = [{"text": f"film number {i}", "label": "ab"[i % 2]} for i in range(6)]
+    assert Counter(e["label"] for e in made(six, cache).splits["train"]) == {"a": 2, "b": 2}
+    with pytest.raises(DataError, match="less than 2 in train"):
+        made(six[:4], cache)
+    assert len(made(six[:4], cache, test_size=0, validation_size=0).splits["train"]) == 4
+
+
 def test_too_few_to_split(cache: Path) -> None:
-    with pytest.raises(DataError, match="2 examples are too few"):
+    with pytest.raises(DataError, match=r"2 examples \(2 different texts\) are too few"):
         made([{"text": "a b c d", "label": "x"}, {"text": "e f g h", "label": "y"}], cache, split="random")
 
 

@@ -1,8 +1,8 @@
 """Thawline fine-tunes pretrained models with labelled data, and pays only for what it trains.
 
-    import thawline as tl
-    run = tl.finetune("reviews.csv", strategy=tl.gradual(tl.full()))
-    run.metrics; run.predict(["what a film"])
+import thawline as tl
+run = tl.finetune("reviews.csv", strategy=tl.gradual(tl.full()))
+run.metrics; run.predict(["what a film"])
 """
 
 from __future__ import annotations

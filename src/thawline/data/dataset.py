@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -89,12 +89,13 @@ def load(data: object, options: Options | None = None, *, cache: Path) -> Datase
 
 
 def load_one(
-    data: object, columns: Columns, *, encoding: str | None = None, cache: Path
+    data: object, columns: Columns, *, encoding: str | None = None, labelled: bool = False, cache: Path
 ) -> tuple[Examples, tuple[Finding, ...]]:
-    """Read data to predict on or to measure on, with the columns a model was trained with; nothing is split or dropped.
+    """Read data to predict on, or with `labelled` to measure on, with the columns a model was trained with; nothing is split.
 
-    Of a folder of splits the test split is taken, else validation. Labels are there where the data has their column.
-    Where the text column has another name it is looked for again. Raises DataError as `load` does.
+    Of a folder of splits the test split is taken, else validation. Where the text column has another name it is looked for
+    again. To predict on, all rows stay, with whatever labels they have; to measure on, rows without a label are dropped, and
+    told. Raises DataError as `load` does, and for labels that are missing, or new to the model, where they are needed.
     """
     source = read(data, encoding=encoding, cache=cache)
     split = next(split for split in ("test", "validation", "all", "train") if split in source.splits)
@@ -103,16 +104,17 @@ def load_one(
     if len(source.splits) > 1:
         notes.append(f"of the splits {', '.join(source.splits)}, {split} is used")
     if any(name not in table.column_names for name in columns.text):
-        found = infer(Source({"all": table}, (), "", ""), id=columns.id if columns.id in table.column_names else None).text
+        found = infer(Source({"all": table}, (), "", ""), id="none" if columns.id is None else None).text
         if len(found) != len(columns.text):
-            raise DataError(
-                f"There is no column {' or '.join(columns.text)} to predict on. Columns: {', '.join(table.column_names)}."
-            )
+            raise DataError(f"There is no column {' or '.join(columns.text)}. Columns: {', '.join(table.column_names)}.")
         notes.append(f"text: {' and '.join(map(repr, found))}, in the place of {' and '.join(map(repr, columns.text))}")
-        columns = Columns(found, columns.label, columns.id, columns.weight, columns.problem, columns.labels, (), columns.form)
-    part = canonical(table, columns, split)
+        columns = replace(columns, text=found)
+    parts = {split: canonical(table, columns, split)}
     findings = [Finding("note", "read", note) for note in notes]
-    return part.examples, (*findings, *filter(None, [checking.empty_texts(part, split)]))
+    if labelled:
+        parts, told = _measurable(parts, columns)
+        findings += told
+    return parts[split].examples, (*findings, *filter(None, [checking.empty_texts(parts[split], split)]))
 
 
 Parts = dict[str, Part]
@@ -123,7 +125,19 @@ def _as_is(parts: Parts, columns: Columns) -> tuple[Parts, list[Finding]]:
     return parts, []
 
 
-def _with_labels(parts: Parts, columns: Columns) -> tuple[Parts, list[Finding]]:
+def _measurable(parts: Parts, columns: Columns) -> tuple[Parts, list[Finding]]:
+    parts, findings = _with_labels(parts, columns, measured=True)
+    for part in parts.values():
+        new = set(labelling.names_in(part.examples.column("label"))) - set(columns.labels) if columns.labels else set()
+        if new:
+            shown = ", ".join(repr(name) for name in sorted(new)[:5])
+            raise DataError(
+                f"The model does not know these labels of the data: {shown}. It knows: {', '.join(columns.labels)}."
+            )
+    return parts, findings
+
+
+def _with_labels(parts: Parts, columns: Columns, *, measured: bool = False) -> tuple[Parts, list[Finding]]:
     """Drop rows without a label, and splits without any: nothing can be learned from them or measured on them."""
     if columns.problem == labelling.UNLABELLED:
         return parts, []
@@ -132,7 +146,7 @@ def _with_labels(parts: Parts, columns: Columns) -> tuple[Parts, list[Finding]]:
         mask = labelled(part)
         missing = len(part) - int(mask.sum())
         where = "the data" if split == "all" else split
-        if missing == len(part) and split in ("validation", "test"):
+        if missing == len(part) and split in ("validation", "test") and not measured:
             findings.append(
                 Finding("warning", "missing_label", f"{where} has no labels, so nothing is measured on it: it is left out")
             )

@@ -62,11 +62,11 @@ def encoded(
     path = cache / "encoded" / f"{key}.arrow"
     if not path.is_file():
         with written_aside(path) as aside:
-            _write(aside, batches, encode, told)
+            _write(aside, batches, encode, told=told)
     return Encoded(path)
 
 
-def _write(path: Path, batches: Iterable[Sequence[Example]], encode: Any, told: Callable[[int], object]) -> None:
+def _write(path: Path, batches: Iterable[Sequence[Example]], encode: Any, *, told: Callable[[int], object]) -> None:
     writer, done = None, 0
     for examples in batches:
         items = encode(examples)

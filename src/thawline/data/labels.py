@@ -71,7 +71,10 @@ def recognise(values: pa.ChunkedArray, name: str, problem: str | None) -> tuple[
 
 def _one_value(distinct: pa.Array, name: str, problem: str | None, *, is_float: bool) -> tuple[Form, str]:
     numbers = distinct.filter(pc.invert(pc.is_in(distinct, pa.array(_NO_NUMBER))))
-    if not len(numbers) or not pc.all(pc.match_substring_regex(numbers, _NUMBER)).as_py():
+    fits = pc.match_substring_regex(numbers, _NUMBER)
+    if is_float and not pc.all(fits).as_py():
+        raise DataError(f"Column {name!r} holds {numbers.filter(pc.invert(fits))[0].as_py()}; expected finite numbers.")
+    if not len(numbers) or not pc.all(fits).as_py():
         return Form(SINGLE), f"{name!r} holds {len(distinct)} classes"
     quantities = numbers.cast(pa.float64()).to_numpy()
     if not (whole := bool((quantities == np.floor(quantities)).all())) and problem is None:

@@ -56,9 +56,11 @@ def make(
             notes = (f"too few to share out (fewer than {_SHARED} examples), so all in train: {shown}",)
     for name in ("train", *sizes):
         if not (chosen == (*sizes, "train").index(name)).any():
+            texts = len(np.unique(part.keys))
+            group = " Groups with a text in common count as one: try data.drop_duplicates=true." if call.name == "group" else ""
             raise DataError(
-                f"{len(part)} examples are too few to make the splits {', '.join(sizes)} by {method}; {name} would be empty."
-                + (" Groups with a text in common count as one: try data.drop_duplicates=true." if call.name == "group" else "")
+                f"{len(part)} examples ({texts} different texts) are too few to make the splits {', '.join(sizes)} "
+                f"by {method}: {name} would be empty, or a class would have less than {_KEEP} in train.{group}"
             )
     return {name: np.flatnonzero(chosen == place) for place, name in enumerate((*sizes, "train"))}, notes
 
@@ -146,7 +148,8 @@ def _by_rank(units: _Units, codes: Array, sizes: Mapping[str, float], *, keep: i
         starts = np.cumsum(left) - left
         middle = np.cumsum(units.size[order]) - starts[code[order]] - units.size[order] / 2
         taken = order[middle < quota[code[order]]]
-        split[taken if len(taken) else order[: int(len(order) > 1)]] = place
+        spare = order[left[code[order]] > keep]
+        split[taken if len(taken) else spare[:1]] = place
     return split[units.of], np.flatnonzero((counts > 0) & (counts < _SHARED))
 
 

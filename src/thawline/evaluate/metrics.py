@@ -107,8 +107,8 @@ def classification(
 def multilabel(true: Array, predicted: Array, *, weights: Array | None = None) -> dict[str, float]:
     """Return f1_micro, f1_macro, accuracy, precision_macro and recall_macro of several labels per example.
 
-    `true` and `predicted` are bool, or 0 and 1, [N, C]. `accuracy` is the share of examples whose labels are all right. Macro averages run
-    over all C labels, as scikit-learn's do; where a quotient is 0/0 it is 0.
+    `true` and `predicted` are bool, or 0 and 1, [N, C]. `accuracy` is the share of examples whose labels are all right. Macro
+    averages run over all C labels, as scikit-learn's do; where a quotient is 0/0 it is 0.
 
     >>> result = multilabel(np.array([[True, False], [True, True]]), np.array([[True, False], [True, False]]))
     >>> {name: round(value, 3) for name, value in result.items()}

@@ -27,7 +27,10 @@ def package_folder(name: str) -> Path:
         if spec is not None and spec.submodule_search_locations:
             return Path(next(iter(spec.submodule_search_locations)))
     installed = {d for names in importlib.metadata.packages_distributions().values() for d in names}
-    raise ModelError(f"No installed package is called {name!r}{did_you_mean(name, installed) or '.'} Type: pip install {name.replace('_', '-')}")
+    raise ModelError(
+        f"No installed package is called {name!r}{did_you_mean(name, installed) or '.'} "
+        f"Type: pip install {name.replace('_', '-')}"
+    )
 
 
 def package_model(name: str) -> Path:

@@ -8,7 +8,7 @@ from thawline.errors import ModelError
 
 
 def output_layer(model: nn.Module, outputs: int) -> nn.Linear:
-    """Return the linear layer that makes the logits: the last one with `outputs` rows. Raises ModelError where there is none."""
+    """Return the linear layer that makes the logits, the last one with `outputs` rows; raises ModelError without one."""
     layers = [m for m in model.modules() if isinstance(m, nn.Linear) and m.out_features == outputs]
     if not layers:
         raise ModelError(f"{type(model).__name__} has no linear layer with {outputs} outputs, so its scale cannot be set.")

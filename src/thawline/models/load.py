@@ -31,7 +31,9 @@ def locate(name: str) -> str:
     folder = Path(name).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").is_file():
-            raise ModelError(f"{name} is a folder without config.json, so it is not a model; expected what `save_pretrained` writes.")
+            raise ModelError(
+                f"{name} is a folder without config.json, so it is not a model; expected what `save_pretrained` writes."
+            )
         return str(folder)
     if folder.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise ModelError(f"No model was found at {name}: expected a folder with config.json, package:NAME, or a hub name.")
@@ -40,37 +42,52 @@ def locate(name: str) -> str:
 
 def load_config(name: str, *, revision: str | None = None, trust_remote_code: bool = False) -> Any:
     """Read a model's config; raises ModelError in plain words where it is not to be had."""
-    options = {"revision": revision} if revision else {}
-    return _plainly(
-        name,
-        lambda: transformers.AutoConfig.from_pretrained(locate(name), trust_remote_code=trust_remote_code, **options),
-    )
+    options = _fetched(revision, trust_remote_code)
+    return _plainly(name, lambda: transformers.AutoConfig.from_pretrained(locate(name), **options))
 
 
 def load_processor(name: str, kind: str, *, revision: str | None = None, trust_remote_code: bool = False) -> Any:
     """Read the tokenizer or processor that belongs to a model; `kind` is its transformers class, such as "AutoTokenizer"."""
-    options = {"revision": revision} if revision else {}
-    auto = getattr(transformers, kind)
-    return _plainly(name, lambda: auto.from_pretrained(locate(name), trust_remote_code=trust_remote_code, **options))
+    options = _fetched(revision, trust_remote_code)
+    return _plainly(name, lambda: getattr(transformers, kind).from_pretrained(locate(name), **options))
 
 
-def load_model(name: str, kind: str, config: Any, *, seed: int, dtype: torch.dtype = torch.float32, **options: Any) -> Loaded:
+def load_model(
+    name: str,
+    kind: str,
+    config: Any,
+    *,
+    seed: int,
+    dtype: torch.dtype = torch.float32,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+) -> Loaded:
     """Load weights under a head of `kind`, in eval mode; what the checkpoint lacks is drawn from `seed`.
 
     The notes tell which weights were made anew, which were left over, and which had another shape. Raises ModelError where the
     model is not to be had, has no such head, or comes only as pickled weights.
     """
     auto = getattr(transformers, kind)
-    if not options.get("trust_remote_code") and type(config) not in auto._model_mapping:
+    if not trust_remote_code and type(config) not in auto._model_mapping:
         raise ModelError(f"A model of type {config.model_type!r} has no head for this task ({kind}); choose another model.")
     torch.manual_seed(seed)
     model, info = _plainly(
         name,
         lambda: auto.from_pretrained(
-            locate(name), config=config, dtype=dtype, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True, **options
+            locate(name),
+            config=config,
+            dtype=dtype,
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            **_fetched(revision, trust_remote_code),
         ),
     )
     return Loaded(model.eval(), tuple(_told(info)))
+
+
+def _fetched(revision: str | None, trust_remote_code: bool) -> dict[str, Any]:
+    return {"trust_remote_code": trust_remote_code} | ({"revision": revision} if revision else {})
 
 
 def _told(info: dict[str, Any]) -> list[str]:
@@ -104,9 +121,14 @@ def _reason(name: str, error: Exception) -> str:
         return f"{name} needs code from its own repository; read that code, then say model.trust_remote_code=true to run it."
     if Path(locate(name)).is_dir():
         if "safetensors" in str(error) or "no file named" in str(error):
-            return f"{name} has no weights in safetensors; pickled weights are not loaded, since they can run code. Convert them first."
+            why = "pickled weights are not loaded, since they can run code; convert them first"
+            return f"{name} has no weights in safetensors, and {why}."
         return f"{name} cannot be loaded: {first}"
-    how = "the hub is switched off (HF_HUB_OFFLINE)" if os.environ.get("HF_HUB_OFFLINE") == "1" else "the hub could not be reached or has no such model"
+    how = (
+        "the hub is switched off (HF_HUB_OFFLINE)"
+        if os.environ.get("HF_HUB_OFFLINE") == "1"
+        else "the hub could not be reached or has no such model"
+    )
     return f"No folder is called {name!r}, and {how}; give a folder with config.json, package:NAME, or a hub name while online."
 
 

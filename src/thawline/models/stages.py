@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -21,7 +22,7 @@ from thawline.errors import ModelError
 
 @dataclass(frozen=True)
 class Stage:
-    """One slice of a model: the names of its parameters and of its modules, as `named_parameters` and `named_modules` say them."""
+    """One slice of a model, by the names that its parameters and modules have in the model."""
 
     name: str
     parameters: tuple[str, ...]
@@ -108,7 +109,7 @@ def _blocks(model: nn.Module, visits: list[Visit]) -> list[tuple[int, int]]:
 
 
 def _in_sequence(chain: list[Visit]) -> bool:
-    return all(before.end < after.start for before, after in zip(chain, chain[1:], strict=False))
+    return all(before.end < after.start for before, after in pairwise(chain))
 
 
 def _size(modules: Any) -> int:
@@ -116,7 +117,7 @@ def _size(modules: Any) -> int:
 
 
 def _merge_shared(chain: list[Visit]) -> list[tuple[int, int]]:
-    """Join calls between which the same module runs again: weights cannot be frozen on one side of a cut and learn on the other."""
+    """Join calls between which a module runs again: weights cannot be frozen below a cut and learn above it."""
     last = {visit.module: i for i, visit in enumerate(chain)}
     blocks, start, reach = list[tuple[int, int]](), 0, 0
     for i, visit in enumerate(chain):

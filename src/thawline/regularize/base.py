@@ -43,7 +43,7 @@ def regularizer(spec: str) -> Regularizer:
     return maker(*call.args, **dict(call.kwargs))
 
 
-def regularized(objective: Objective, specs: Iterable[str], model: nn.Module, stages: Stages) -> Objective:
+def regularized(objective: Objective, specs: Iterable[str], model: nn.Module, *, stages: Stages) -> Objective:
     """Wrap an objective in regularisers, in the order given."""
     for spec in specs:
         objective = regularizer(spec)(objective, model, stages)

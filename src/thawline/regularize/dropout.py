@@ -25,7 +25,9 @@ def dropout(rates: float | Sequence[float]) -> Regularizer:
     """
     listed = [rates] if isinstance(rates, (int, float)) else list(rates)
     if not listed or any(isinstance(r, bool) or not isinstance(r, (int, float)) or not 0 <= r < 1 for r in listed):
-        raise UserError(f"dropout({rates}) is out of range; expected a rate from 0 to below 1, or a list of them, bottom first.")
+        raise UserError(
+            f"dropout({rates}) is out of range; expected a rate from 0 to below 1, or a list of them, bottom first."
+        )
 
     def wrap(objective: Objective, model: nn.Module, stages: Stages) -> Objective:
         if len(listed) > len(stages):

@@ -76,8 +76,8 @@ class Run:
 def finetune(data: Any, *, say: Say = say_aloud, progress: bool = True, **arguments: Any) -> Run:
     """Fine-tune a pretrained model on labelled data and return the run.
 
-    `data` is a path (a file, a folder, a recipe's YAML) or a pandas frame, a pair of lists, a list of dicts. `arguments` are the
-    recipe's names: sections (`model=`, `strategy=`, `train={...}`) or keys that only one section has (`epochs=3`, `seed=0`).
+    `data` is a path (a file, a folder, a recipe's YAML) or a pandas frame, a pair of lists, a list of dicts. `arguments` are
+    the recipe's names: sections (`model=`, `strategy=`, `train={...}`) or keys that only one section has (`epochs=3`).
     Raises the errors of `thawline.errors`.
 
         run = tl.finetune("reviews.csv", strategy=tl.freeze(4), epochs=2)
@@ -109,4 +109,3 @@ def resume(folder: str | Path, *, say: Say = say_aloud, progress: bool = True) -
 def evaluate(folder: str | Path, data: Any) -> dict[str, Any]:
     """Return the metrics of a run's model on labelled data, in the form of a section of metrics.json."""
     return Run(folder).evaluate(data).section
-

@@ -19,7 +19,7 @@ from thawline.models.stages import Stages, find_stages
 from thawline.recipe import Recipe, recipe_from
 from thawline.regularize.base import regularized
 from thawline.run.derive import learning_rate
-from thawline.run.prepare import Prepared, Say
+from thawline.run.prepare import Prepared, Say, source_of
 from thawline.strategies.base import Groups, Strategy, strategy
 from thawline.tasks.base import plain_objective
 from thawline.tasks.supervised import Supervised
@@ -50,14 +50,12 @@ class Assembled:
 def assemble(prepared: Prepared, say: Say) -> Assembled:
     """Load the weights, find the stages and apply the strategy; raises UserError where they do not fit each other."""
     recipe, task = prepared.recipe, prepared.task
-    revision = {"revision": recipe.model.revision} if recipe.model.revision else {}
     loaded = load_model(
         str(recipe.model.name),
         task.auto_class,
         prepared.config,
         seed=recipe.train.seed,
-        trust_remote_code=recipe.model.trust_remote_code,
-        **revision,
+        **source_of(recipe),
     )
     for note in loaded.notes:
         say(f"note: {note}")
@@ -70,12 +68,19 @@ def assemble(prepared: Prepared, say: Say) -> Assembled:
     task.start(model, train.targets)
     stages = find_stages(model, train.batch(np.arange(min(2, len(train)))).inputs)
     chosen = strategy(recipe.strategy)
-    groups = chosen.groups(stages)
+    groups = without_fixed(chosen.groups(stages), model)
     if recipe.train.learning_rate == "auto":
         rate = learning_rate(prepared.config, head_only=all(group.stage == len(stages) - 1 for group in groups))
         say(f"note: train.learning_rate is {rate:g}, from the strategy and the model's width")
         recipe = recipe_from(recipe, train={"learning_rate": rate})
     return Assembled(recipe, model, stages, chosen, groups)
+
+
+def without_fixed(groups: Groups, model: nn.Module) -> Groups:
+    """Return the groups without what a family fixes (sinusoids, say): that stays fixed whatever the strategy opens."""
+    fixed = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    kept = (group._replace(parameters=tuple(n for n in group.parameters if n not in fixed)) for group in groups)
+    return tuple(group for group in kept if group.parameters)
 
 
 def judge_of(recipe: Recipe, problem: str) -> Judge:
@@ -94,7 +99,7 @@ def _metrics_of(problem: str) -> list[str]:
     return list(METRICS[problem](one, one))
 
 
-def decide(prepared: Prepared, recipe: Recipe, device: Device, say: Say) -> Decisions:
+def decide(prepared: Prepared, recipe: Recipe, device: Device, *, say: Say) -> Decisions:
     """Make the decisions that need a measurement or the machine: arithmetic, threads, number of steps."""
     train = recipe.train
     decisions: Decisions = {"threads": torch.get_num_threads(), "device": str(device.device), "torch": torch.__version__}
@@ -123,12 +128,19 @@ def learner_of(assembled: Assembled, steps: int) -> Learner:
     train = assembled.recipe.train
     assert train.learning_rate != "auto", "the learning rate is resolved by now"
     optimization = Optimization(
-        train.optim, train.learning_rate, train.weight_decay, (train.adam_beta1, train.adam_beta2), train.adam_epsilon, train.momentum
+        train.optim,
+        train.learning_rate,
+        train.weight_decay,
+        (train.adam_beta1, train.adam_beta2),
+        train.adam_epsilon,
+        train.momentum,
     )
     warmup = train.warmup_steps if train.warmup_steps is not None else math.ceil(train.warmup_ratio * steps)
     schedule = Schedule(train.lr_scheduler_type, steps, warmup, dict(train.lr_scheduler_kwargs))
     optimizer = optimization.build(assembled.model, assembled.groups)
-    return Learner(assembled.model, assembled.stages, assembled.strategy, assembled.groups, optimizer, schedule, train.max_grad_norm)
+    return Learner(
+        assembled.model, assembled.stages, assembled.strategy, assembled.groups, optimizer, schedule, train.max_grad_norm
+    )
 
 
 def loop_of(
@@ -142,7 +154,7 @@ def loop_of(
     """Put everything together."""
     recipe, sets = assembled.recipe, prepared.sets
     order, steps = order_of(sets["train"], recipe), decisions["steps"]
-    objective = regularized(plain_objective, recipe.regularize, assembled.model, assembled.stages)
+    objective = regularized(plain_objective, recipe.regularize, assembled.model, stages=assembled.stages)
     rows = recipe.train.per_device_train_batch_size
     gradients = Gradients(sets["train"], order, objective, rows, recipe.train.seed, device)
     every = {"epoch": order.steps_per_epoch, "steps": recipe.train.eval_steps, "no": None}[recipe.train.eval_strategy]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import final
 
@@ -12,15 +11,15 @@ import torch
 
 from thawline.errors import MachineError, RunError
 from thawline.memory import PeakMemory, available_bytes
+from thawline.recipe import Recipe
 from thawline.run.assemble import Assembled, Decisions, assemble, decide, judge_of, loop_of
 from thawline.run.finish import ending_seconds, measure_saved, save
 from thawline.run.folder import RunFolder, next_folder, refuse_existing
 from thawline.run.prepare import Prepared, Say, prepare
-from thawline.recipe import Recipe
 from thawline.train.budget import Costs, seconds_of, step_seconds, steps_within
 from thawline.train.checkpoint import Checkpoints
 from thawline.train.device import Device
-from thawline.train.forecast import advice, forecast
+from thawline.train.forecast import advice, forecast, in_smaller_parts
 from thawline.train.loop import Loop, Observer
 from thawline.train.observe import ProgressBar, history, memory_watch, trackers
 
@@ -36,13 +35,15 @@ def carry_out(recipe: Recipe, say: Say, *, progress: bool = True) -> RunFolder:
     assembled = assemble(prepared, say)
     judge_of(assembled.recipe, prepared.task.problem)
     foresee(prepared, assembled)
-    folder = RunFolder(recipe.output.dir or next_folder(prepared.dataset.name))
-    folder.create(assembled.recipe)
-    sizes = {name: len(rows) for name, rows in prepared.sets.items()}
-    facts = {"fingerprint": prepared.dataset.fingerprint, "splits": sizes, "columns": asdict(prepared.dataset.columns)}
-    folder.write("data.json", facts)
-    say(f"note: the run's folder is {folder.path}")
-    return Job(prepared, assembled, folder, say, progress, begun).run()
+    device = device_of(assembled.recipe)
+    folder = RunFolder(device.of_main(recipe.output.dir or str(next_folder(prepared.dataset.name))))
+    if device.is_main:
+        folder.create(assembled.recipe)
+        sizes = {name: len(rows) for name, rows in prepared.sets.items()}
+        facts = {"fingerprint": prepared.dataset.fingerprint, "splits": sizes, "columns": asdict(prepared.dataset.columns)}
+        folder.write("data.json", facts)
+        say(f"note: the run's folder is {folder.path}")
+    return Job(prepared, assembled, folder, device, say if device.is_main else silent, progress, begun).run()
 
 
 def resume(folder: RunFolder, say: Say, *, progress: bool = True) -> RunFolder:
@@ -55,8 +56,20 @@ def resume(folder: RunFolder, say: Say, *, progress: bool = True) -> RunFolder:
     prepared = prepare(recipe, say)
     known = folder.read("data.json")
     if known is not None and known["fingerprint"] != prepared.dataset.fingerprint:
-        raise RunError(f"The data at {recipe.data.path} changed since {folder.path} was begun, so the run cannot go on; train anew.")
-    return Job(prepared, assemble(prepared, say), folder, say, progress, begun).run()
+        raise RunError(
+            f"The data at {recipe.data.path} changed since {folder.path} was begun, so the run cannot go on; train anew."
+        )
+    assembled = assemble(prepared, say)
+    return Job(prepared, assembled, folder, device_of(assembled.recipe), say, progress, begun).run()
+
+
+def device_of(recipe: Recipe) -> Device:
+    """Return the device that a recipe names."""
+    return Device(recipe.train.device, trackers=recipe.train.report_to)
+
+
+def silent(text: str) -> None:
+    """Say nothing: what the processes beside the first one have to say has been said."""
 
 
 def foresee(prepared: Prepared, assembled: Assembled) -> None:
@@ -66,7 +79,9 @@ def foresee(prepared: Prepared, assembled: Assembled) -> None:
     needed, left = forecast(assembled.model, assembled.groups, prepared.sets["train"].lengths, rows=rows), available_bytes()
     if needed.total > left:
         fitting = advice(needed, left, rows=rows, accumulation=train.gradient_accumulation_steps)
-        raise MachineError(f"Training needs about {needed.total >> 20} MB of memory, and {left >> 20} MB are available. {fitting}")
+        raise MachineError(
+            f"Training needs about {needed.total >> 20} MB of memory, and {left >> 20} MB are available. {fitting}"
+        )
 
 
 @final
@@ -77,6 +92,7 @@ class Job:
     prepared: Prepared
     assembled: Assembled
     folder: RunFolder
+    device: Device
     say: Say
     progress: bool
     begun: float
@@ -98,19 +114,26 @@ class Job:
         best = loop.checkpoints.best_weights() if self.assembled.recipe.train.load_best_model_at_end else None
         if best is not None:
             loop.learner.load_weights(best)
-        save(self.prepared, self.assembled, self.folder)
-        measure_saved(self.prepared, self.folder, state, peak_memory_mb=memory.peak_mb, say=self.say)
+        if self.device.is_main:
+            save(self.prepared, self.assembled, self.folder)
+            measure_saved(
+                self.prepared, self.folder, state, peak_memory_mb=memory.peak_mb, device=str(self.device.device), say=self.say
+            )
+        self.device.wait()
         return self.folder
 
     def _loop(self) -> Loop:
         start, train = time.monotonic(), self.assembled.recipe.train
-        decisions = self.folder.read("decisions.json") or decide(self.prepared, self.assembled.recipe, self.device, self.say)
+        known = self.folder.read("decisions.json")
+        decisions = known or decide(self.prepared, self.assembled.recipe, self.device, say=self.say)
+        decisions = self.device.of_main(decisions)
         torch.set_num_threads(train.threads or decisions["threads"])
         self.device.bf16 = decisions["bf16"]
         self.assembled.model.to(self.device.device)
         if train.max_minutes is not None and "ending_seconds" not in decisions:
-            decisions |= self._within_budget(decisions, train.max_minutes * 60)
-        self.folder.write("decisions.json", decisions)
+            decisions |= self.device.of_main(self._within_budget(decisions, train.max_minutes * 60))
+        if self.device.is_main:
+            self.folder.write("decisions.json", decisions)
         loop = self._assembled_loop(decisions)
         if loop.resume():
             self.say(f"note: resumed at step {loop.state.step} of {decisions['steps']}")
@@ -137,7 +160,12 @@ class Job:
         if steps < most:
             epochs = steps / trial.gradients.order.steps_per_epoch
             self.say(f"note: {seconds / 60:g} minutes have room for {steps} of {most} steps ({epochs:.2f} epochs), measured")
-        return {"steps": steps, "step_seconds": step, "evaluation_seconds": evaluation, "ending_seconds": costs.ending + evaluation}
+        return {
+            "steps": steps,
+            "step_seconds": step,
+            "evaluation_seconds": evaluation,
+            "ending_seconds": costs.ending + evaluation,
+        }
 
     def _observers(self, loop: Loop) -> list[Observer]:
         observers: list[Observer] = []
@@ -148,18 +176,12 @@ class Job:
         if self.device.device.type == "cpu":
             observers.append(memory_watch(available_bytes, least=_LEAST_MEMORY, advice=self._smaller))
         if self.assembled.recipe.train.report_to:
-            observers.append(trackers(self.device, "thawline", self.assembled.recipe.train.model_dump()))
+            observers.append(trackers(self.device, self.folder.path, self.assembled.recipe.train.model_dump()))
         return observers
-
-    @cached_property
-    def device(self) -> Device:
-        """The device of the recipe."""
-        train = self.assembled.recipe.train
-        return Device(train.device, trackers=train.report_to, folder=str(self.folder.path))
 
     @property
     def _smaller(self) -> str:
         train = self.assembled.recipe.train
         rows = max(1, train.per_device_train_batch_size // 2)
         parts = 2 * train.gradient_accumulation_steps
-        return f"Try train.per_device_train_batch_size={rows} train.gradient_accumulation_steps={parts}: the same step in smaller parts."
+        return in_smaller_parts(rows, parts)

@@ -9,7 +9,44 @@ from typing import Any
 
 # The commonest function words make up a third of English text and next to nothing of any other language's.
 _ENGLISH = frozenset(
-    "the a an and or of to in is it i you that this for on was are be with as at not have but my do what how can if so we they he she".split()
+    [
+        "the",
+        "a",
+        "an",
+        "and",
+        "or",
+        "of",
+        "to",
+        "in",
+        "is",
+        "it",
+        "i",
+        "you",
+        "that",
+        "this",
+        "for",
+        "on",
+        "was",
+        "are",
+        "be",
+        "with",
+        "as",
+        "at",
+        "not",
+        "have",
+        "but",
+        "my",
+        "do",
+        "what",
+        "how",
+        "can",
+        "if",
+        "so",
+        "we",
+        "they",
+        "he",
+        "she",
+    ]
 )
 _ENGLISH_SHARE = 0.05
 MAX_LENGTH = 512
@@ -23,7 +60,7 @@ def learning_rate(config: Any, *, head_only: bool) -> float:
     """
     if head_only:
         return 1e-3
-    width = getattr(config, "hidden_size", None) or getattr(config, "d_model", 768)
+    width: int = getattr(config, "hidden_size", None) or getattr(config, "d_model", None) or 768
     rate = min(3e-5 * (768 / width) ** 1.5, 5e-4)
     return float(f"{rate:.0e}")
 

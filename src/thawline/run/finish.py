@@ -31,9 +31,9 @@ def save(prepared: Prepared, assembled: Assembled, folder: RunFolder) -> None:
     prepared.processor.save_pretrained(folder.model)
 
 
-def measure_saved(prepared: Prepared, folder: RunFolder, state: State, *, peak_memory_mb: float, say: Say) -> None:
+def measure_saved(prepared: Prepared, folder: RunFolder, state: State, *, peak_memory_mb: float, device: str, say: Say) -> None:
     """Measure the saved model, not the one in memory, and write predictions and `metrics.json`, which ends the run."""
-    saved = SavedModel(folder)
+    saved = SavedModel(folder, device=device)
     metrics: dict[str, Any] = {}
     for split in ("test", "validation"):
         if split in prepared.dataset.splits:
@@ -59,7 +59,7 @@ def evaluated(saved: SavedModel, rows: Examples, folder: RunFolder, *, name: str
     recipe = folder.recipe()
     predictions = list(saved.stream(iter(rows)))
     write_predictions(predictions, folder.path / "predictions" / f"{name}.jsonl")
-    beside = _baselines(train, rows, recipe, say) if train is not None and recipe.evaluate.baselines else None
+    beside = _baselines(train, rows, recipe, say=say) if train is not None and recipe.evaluate.baselines else None
     summary = summarize(
         rows,
         predictions,
@@ -74,7 +74,7 @@ def evaluated(saved: SavedModel, rows: Examples, folder: RunFolder, *, name: str
     return summary
 
 
-def _baselines(train: Examples, rows: Examples, recipe: Recipe, say: Say) -> dict[str, list[Target]]:
+def _baselines(train: Examples, rows: Examples, recipe: Recipe, *, say: Say) -> dict[str, list[Target]]:
     targets = train.column("label").to_pylist()
     found = baselines(_texts(train), targets, _texts(rows), problem=str(recipe.task.problem), seed=recipe.train.seed)
     for note in found.notes:
@@ -83,7 +83,7 @@ def _baselines(train: Examples, rows: Examples, recipe: Recipe, say: Say) -> dic
 
 
 def _texts(rows: Examples) -> Sequence[Text]:
-    first = rows.column("text").to_pylist()
+    first: list[str] = rows.column("text").to_pylist()
     if "text_pair" not in rows.table.column_names:
         return first
     return list(zip(first, rows.column("text_pair").to_pylist(), strict=True))

@@ -14,7 +14,10 @@ from thawline.recipe import Recipe, load_recipe, save_recipe
 
 @final
 class RunFolder:
-    """Paths and JSON of one run: recipe.yaml, decisions.json, data.json, checkpoints/, history.jsonl, model/, predictions/, metrics.json."""
+    """Paths and JSON of one run.
+
+    recipe.yaml, data.json, decisions.json, history.jsonl, checkpoints/, model/, predictions/, and last of all metrics.json.
+    """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -65,5 +68,5 @@ def refuse_existing(path: Path) -> None:
 
 def next_folder(name: str, base: Path = Path("runs")) -> Path:
     """Return the first free `runs/<name>-<n>`."""
-    taken = {entry for entry in os.listdir(base)} if base.is_dir() else set()
+    taken = set(os.listdir(base)) if base.is_dir() else set()
     return base / next(f"{name}-{n}" for n in range(1, len(taken) + 2) if f"{name}-{n}" not in taken)

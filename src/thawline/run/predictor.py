@@ -52,6 +52,6 @@ class SavedModel:
             items = self.task.encode(chunk)
             lengths = np.array([len(next(iter(item.values()))) for item in items])
             data = Supervised(self.task, items, lengths, [example["id"] for example in chunk])
-            found = predict(self.model, data, batch_size=self.batch_size, told=lambda n, done=done: told(done + n))  # type: ignore[misc]
+            found = predict(self.model, data, batch_size=self.batch_size, told=lambda n, done=done: told(done + n))
             done += len(chunk)
             yield from found

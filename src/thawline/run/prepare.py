@@ -16,8 +16,8 @@ from thawline.data.check import stop_on, truncation
 from thawline.data.dataset import Dataset, Options, load
 from thawline.data.encoded import encoded
 from thawline.data.examples import Examples
-from thawline.data.weights import class_weights
 from thawline.data.read import read
+from thawline.data.weights import class_weights
 from thawline.errors import UserError
 from thawline.models.catalog import DEFAULT_TEXT_MODEL
 from thawline.models.load import load_config, load_processor
@@ -59,7 +59,7 @@ def keep_given(data: object, cache: Path) -> Path:
 
 
 def load_dataset(recipe: Recipe, say: Say) -> Dataset:
-    """Read, infer, check and split the recipe's data, telling what was found; raises DataError where it cannot be trained on."""
+    """Read, check and split the recipe's data, telling what was found; raises DataError where it cannot be trained on."""
     own = {key: value for key, value in recipe.data.model_dump().items() if key not in ("path", "max_length")}
     problem = None if recipe.task.problem == "auto" else recipe.task.problem
     dataset = load(recipe.data.path, Options(**own, problem=problem, seed=recipe.train.seed), cache=cache_of(recipe))
@@ -73,7 +73,7 @@ def prepare(recipe: Recipe, say: Say) -> Prepared:
     """Do everything that can fail through the user's fault, short of loading weights; nothing is written but caches."""
     dataset = load_dataset(recipe, say)
     recipe = with_model(recipe, dataset.splits["train"], say)
-    name, source = str(recipe.model.name), _source(recipe)
+    name, source = str(recipe.model.name), source_of(recipe)
     kind = TASKS["text-classification" if recipe.task.name == "auto" else recipe.task.name]
     config, processor = load_config(name, **source), load_processor(name, kind.processor_class, **source)
     fit_processor(processor, config, recipe.model.add_tokens)
@@ -89,7 +89,7 @@ def prepare(recipe: Recipe, say: Say) -> Prepared:
         label_smoothing=recipe.train.label_smoothing_factor,
     )
     task.configure(config)
-    sets = {split: supervised(task, rows, cache_of(recipe), say) for split, rows in dataset.splits.items()}
+    sets = {split: supervised(task, rows, cache_of(recipe), say=say) for split, rows in dataset.splits.items()}
     cut = [found for split in sets.values() if (found := truncation(split.items.full_lengths, length))]  # type: ignore[union-attr]
     for finding in cut:
         say(f"{finding.level}: {finding.text}")
@@ -103,7 +103,9 @@ def with_model(recipe: Recipe, train: Examples, say: Say) -> Recipe:
         return recipe
     say(f"note: no model was named, so {DEFAULT_TEXT_MODEL} is used (MiniLM, English, 6 layers); another: model=NAME")
     if not looks_english(example["text"] for example in islice(train, 1000)):
-        say("warning: these texts do not look English, and MiniLM knows English only; name a multilingual model with model=NAME")
+        say(
+            "warning: these texts do not look English, and MiniLM knows English only; name a multilingual model with model=NAME"
+        )
     return recipe_from(recipe, model={"name": DEFAULT_TEXT_MODEL})
 
 
@@ -121,7 +123,7 @@ def fit_processor(tokenizer: Any, config: Any, add_tokens: list[str]) -> None:
     tokenizer.deprecation_warnings["Asking-to-pad-a-fast-tokenizer"] = True
 
 
-def supervised(task: Task, rows: Examples, cache: Path, say: Say = lambda text: None) -> Supervised:
+def supervised(task: Task, rows: Examples, cache: Path, *, say: Say = lambda text: None) -> Supervised:
     """Encode examples, from the cache where they are there, and set them beside targets, weights and ids."""
     key = hash_bytes(rows.fingerprint, task.encoding_key())
     items = encoded(rows.batches(), task.encode, key=key, cache=cache, told=_counter(len(rows), say))
@@ -140,7 +142,8 @@ def _counter(total: int, say: Say) -> Callable[[int], None]:
     return told
 
 
-def _source(recipe: Recipe) -> dict[str, Any]:
+def source_of(recipe: Recipe) -> dict[str, Any]:
+    """Return how a recipe's model is to be fetched, as `thawline.models.load` takes it."""
     return {"revision": recipe.model.revision, "trust_remote_code": recipe.model.trust_remote_code}
 
 

@@ -37,8 +37,8 @@ class Strategy(NamedTuple):
     """What learns, how fast, and when.
 
     `spec` is the call form that makes it again. `groups(stages)` holds each parameter that will ever learn, exactly once.
-    `active(groups, progress)` gives the indices of the stages that learn now, where progress is steps done / steps planned, never
-    time; it is pure, so resuming is exact.
+    `active(groups, progress)` gives the indices of the stages that learn now, where progress is steps done / steps planned,
+    never time; it is pure, so resuming is exact.
     """
 
     spec: str

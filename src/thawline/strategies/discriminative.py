@@ -24,13 +24,15 @@ def discriminative(base: Strategy, *, rates: Sequence[float]) -> Strategy:
 
     Raises UserError for an empty list, a rate that is not above 0, or more rates than the model has stages.
     """
-    rates = list(rates) if isinstance(rates, (list, tuple)) else [rates]
+    rates = list(rates) if isinstance(rates, Sequence) else [rates]
     if not rates or any(isinstance(r, bool) or not isinstance(r, (int, float)) or r <= 0 for r in rates):
         raise UserError(f"discriminative(rates={rates}) is out of range; expected learning rates such as [1e-5, 5e-5, 1e-4].")
 
     def groups(stages: Stages) -> Groups:
         if len(rates) > len(stages):
-            raise UserError(f"discriminative has {len(rates)} rates, but this model has {len(stages)} stages; give at most as many.")
+            raise UserError(
+                f"discriminative has {len(rates)} rates, but this model has {len(stages)} stages; give at most as many."
+            )
         return tuple(g._replace(rate=rates[g.stage * len(rates) // len(stages)]) for g in base.groups(stages))
 
     return Strategy(spec_of("discriminative", base, rates=rates), groups, base.active)

@@ -40,13 +40,17 @@ def freeze(below: int | float) -> Strategy:
     Raises UserError where the number is out of range, or leaves nothing to learn in the model at hand.
     """
     if isinstance(below, bool) or not isinstance(below, (int, float)) or below < 0 or (isinstance(below, float) and below > 1):
-        raise UserError(f"freeze({below}) is out of range; expected a number of stages such as 4, or a fraction from 0.0 to 1.0.")
+        raise UserError(
+            f"freeze({below}) is out of range; expected a number of stages such as 4, or a fraction from 0.0 to 1.0."
+        )
 
     def learning(stages: Stages) -> range:
         blocks = len(stages) - 2
         bottom = 1 + int(blocks * below + 0.5) if isinstance(below, float) else below
         if bottom >= len(stages):
-            raise UserError(f"freeze({below}) leaves nothing to learn: this model has {len(stages)} stages; try {len(stages) - 1} at most.")
+            raise UserError(
+                f"freeze({below}) leaves nothing to learn: this model has {len(stages)} stages; try {len(stages) - 1} at most."
+            )
         return range(bottom, len(stages))
 
     return _fixed(spec_of("freeze", below), learning)

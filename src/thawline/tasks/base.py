@@ -49,7 +49,7 @@ class Task(ABC):
 
     @abstractmethod
     def targets(self, examples: Mapping[str, Any]) -> np.ndarray:
-        """Return the targets of labelled columns, shape [N] or [N, C]; raises DataError for a label that is not known, by id."""
+        """Return the targets of labelled columns, [N] or [N, C]; raises DataError for an unknown label, by id."""
 
     @abstractmethod
     def collate(self, items: Sequence[Item]) -> Batch:

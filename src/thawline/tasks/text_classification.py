@@ -22,9 +22,9 @@ _NOT_INPUTS = ("target", "weight", "id", "full_length")
 class TextClassification(Task):
     """Sentences or pairs of sentences, with a label, several labels, or a number each.
 
-    `tokenizer` is a fast or slow tokenizer with a pad token, `max_length` counts tokens with the special ones, `labels` are in the
-    order of the model's outputs, `class_weights` maps label names to factors. For numbers, training sees (y - shift) / scale, and
-    `finish` folds both into the head, so that the saved model answers in the user's unit.
+    `tokenizer` is a fast or slow tokenizer with a pad token, `max_length` counts tokens with the special ones, `labels` are in
+    the order of the model's outputs, `class_weights` maps label names to factors. For numbers, training sees (y - shift) /
+    scale, and `finish` folds both into the head, so that the saved model answers in the user's unit.
     """
 
     auto_class = "AutoModelForSequenceClassification"
@@ -79,17 +79,18 @@ class TextClassification(Task):
             return np.asarray(values, dtype=np.float32)
         index = {name: i for i, name in enumerate(self.labels)}
         if self.problem == "single_label_classification":
-            return np.asarray([self._index(index, name, i, examples) for i, name in enumerate(values)], dtype=np.int64)
+            return np.asarray([self._index(index, name, examples["id"][i]) for i, name in enumerate(values)], dtype=np.int64)
         hot = np.zeros((len(values), len(self.labels)), dtype=np.bool_)
         for i, names in enumerate(values):
             for name in names:
-                hot[i, self._index(index, name, i, examples)] = True
+                hot[i, self._index(index, name, examples["id"][i])] = True
         return hot
 
-    def _index(self, index: Mapping[str, int], name: str, row: int, examples: Mapping[str, Any]) -> int:
+    def _index(self, index: Mapping[str, int], name: str, example: str) -> int:
         if name not in index:
+            hint = did_you_mean(str(name), index)
             raise DataError(
-                f"Example {examples['id'][row]} has the label {name!r}, which the model does not know{did_you_mean(str(name), index)} "
+                f"Example {example} has the label {name!r}, which the model does not know{hint} "
                 f"(it knows {', '.join(list(index)[:10])}{', …' if len(index) > 10 else ''})."
             )
         return index[name]

@@ -35,7 +35,7 @@ def steps_within(costs: Costs, seconds: float, *, every: int | None, most: int) 
 
 
 def step_seconds(learner: Learner, gradients: Gradients, rhythm: Rhythm) -> float:
-    """Measure the seconds of a step by computing gradients that are thrown away; weights and random numbers stay as they are."""
+    """Measure the seconds of a step by computing gradients that are thrown away; the weights stay as they are."""
     learner.open(rhythm.total)  # the end of training is where most is learning
     seconds = 0.0
     for step in range(_STEPS + 1):

@@ -13,6 +13,7 @@ from typing import Any, TypeVar, final
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 
 T = TypeVar("T")
@@ -23,13 +24,19 @@ _GAIN = 1.2  # bfloat16 costs casts around every product, so it must win clearly
 class Device:
     """The processor that trains, with its processes.
 
-    `name` is "auto" (cuda, then mps, then cpu) or a torch device; with `bf16` matrix products run in bfloat16 under autocast while
-    weights, gradients and optimiser state stay float32. `trackers` are names that accelerate knows, logging below `folder`.
+    `name` is "auto" (cuda, then mps, then cpu) or a torch device; with `bf16` matrix products run in bfloat16 under autocast
+    while weights, gradients and optimiser state stay float32. `trackers` are names that accelerate knows.
     """
 
-    def __init__(self, name: str = "auto", *, bf16: bool = False, trackers: Sequence[str] = (), folder: str | None = None) -> None:
+    def __init__(
+        self,
+        name: str = "auto",
+        *,
+        bf16: bool = False,
+        trackers: Sequence[str] = (),
+    ) -> None:
         # Accelerate's own accumulation stays at 1: its `backward` would divide by it, and the loop divides by the weight.
-        self.accelerator = Accelerator(cpu=name == "cpu", log_with=list(trackers) or None, project_dir=folder)
+        self.accelerator = Accelerator(cpu=name == "cpu", log_with=list(trackers) or None)
         self.device = self.accelerator.device if name in ("auto", "cpu") else torch.device(name)
         self.bf16 = bf16
 
@@ -60,6 +67,22 @@ class Device:
                 parameter.grad = self.accelerator.reduce(gradient, "sum")
         counts = torch.tensor(list(sums.values()), dtype=torch.float64, device=self.device)
         return dict(zip(sums, self.accelerator.reduce(counts, "sum").tolist(), strict=True))
+
+    def agreed(self, flag: bool) -> bool:
+        """Return True in every process where it is True in one: clocks and signals differ, and all must stop at one step."""
+        if self.accelerator.num_processes == 1:
+            return flag
+        return bool(self.accelerator.reduce(torch.tensor(float(flag), device=self.device), "sum") > 0)
+
+    def of_main(self, value: T) -> T:
+        """Return the main process's value in every process."""
+        values = [value]
+        broadcast_object_list(values)
+        return values[0]
+
+    def wait(self) -> None:
+        """Wait until every process is here."""
+        self.accelerator.wait_for_everyone()
 
     @cached_property
     def bf16_gain(self) -> float:

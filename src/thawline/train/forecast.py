@@ -52,7 +52,13 @@ def advice(needed: Forecast, left: int, *, rows: int, accumulation: int) -> str:
     if fitting is None:
         return "No batch size helps: take a smaller model, freeze more of it (strategy=head), or free some memory."
     factor = -(-rows // fitting) * accumulation
-    return f"Try train.per_device_train_batch_size={fitting} train.gradient_accumulation_steps={factor}: the same step in smaller parts."
+    return in_smaller_parts(fitting, factor)
+
+
+def in_smaller_parts(rows: int, parts: int) -> str:
+    """Say how the same step is computed with less memory."""
+    keys = f"train.per_device_train_batch_size={rows} train.gradient_accumulation_steps={parts}"
+    return f"Try {keys}: the same step in smaller parts."
 
 
 def _halves(rows: int) -> list[int]:

@@ -31,8 +31,6 @@ class Learner:
 
     def __post_init__(self) -> None:
         self._active: frozenset[int] | None = None
-        # What a family fixes (sinusoids, say) stays fixed whatever the strategy opens.
-        self._fixed = frozenset(n for n, p in self.model.named_parameters() if not p.requires_grad)
 
     @property
     def thaw_line(self) -> int:
@@ -57,7 +55,7 @@ class Learner:
                 parameter.grad = None
 
     def _learning(self, active: frozenset[int]) -> frozenset[str]:
-        return frozenset(n for g in self.groups if g.stage in active for n in g.parameters) - self._fixed
+        return frozenset(n for g in self.groups if g.stage in active for n in g.parameters)
 
     def step(self, done: int, weight: float) -> tuple[float, dict[str, float]]:
         """Divide the summed gradients by `weight`, clip, and step at the rates after `done` steps; return norm and rates."""

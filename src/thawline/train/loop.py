@@ -137,13 +137,14 @@ class Loop:
         with interrupts() as interrupted:
             while state.ended is None and state.step < self.rhythm.total:
                 self._timed("train", self._step)
-                if self._evaluation_due():
+                if due := self._evaluation_due():
                     self._timed("evaluation", self._evaluate)
-                elif time.monotonic() - saved < self.rhythm.checkpoint_seconds and not interrupted:
+                stopped = self.gradients.device.agreed(bool(interrupted))
+                if not (stopped or due or time.monotonic() - saved >= self.rhythm.checkpoint_seconds):
                     continue
                 self._timed("saving", self._save)
                 saved = time.monotonic()
-                if interrupted:
+                if stopped:
                     raise KeyboardInterrupt
         self._tell("end", {})
         return state
@@ -154,7 +155,9 @@ class Loop:
         learner.open(state.step)
         sums = self.gradients(learner.model, state.step, state.step / self.rhythm.total)
         if not math.isfinite(sums["total"]):
-            raise DivergedError(f"The loss is {sums['total']} at step {state.step + 1}: training has diverged; try a lower train.learning_rate.")
+            raise DivergedError(
+                f"The loss is {sums['total']} at step {state.step + 1}: training has diverged; try a lower train.learning_rate."
+            )
         record: dict[str, Any] = {"skipped": True}
         if sums["weight"] > 0:
             norm, rates = learner.step(state.step, sums["weight"])
@@ -166,7 +169,7 @@ class Loop:
         speed = {"examples_per_second": sums["examples"] / seconds, "tokens_per_second": sums["tokens"] / seconds}
         epoch = state.step / self.gradients.order.steps_per_epoch
         self._tell("step", {"epoch": epoch, **record, "thaw_line": learner.thaw_line, **speed})
-        if self.deadline is not None and time.monotonic() >= self.deadline:
+        if self.deadline is not None and self.gradients.device.agreed(time.monotonic() >= self.deadline):
             state.ended = "the time budget is spent"
 
     def _evaluation_due(self) -> bool:

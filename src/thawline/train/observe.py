@@ -73,9 +73,11 @@ class ProgressBar:
         self._bar.stop()
 
 
-def trackers(device: Device, name: str, recipe: dict[str, Any]) -> Observer:
-    """Report to the trackers of accelerate that the device was made with."""
-    device.accelerator.init_trackers(name, config={k: v for k, v in recipe.items() if isinstance(v, (int, float, str, bool))})
+def trackers(device: Device, folder: Path, recipe: dict[str, Any]) -> Observer:
+    """Report to the trackers of accelerate that the device was made with; those that write files do it below `folder`."""
+    device.accelerator.project_configuration.set_directories(str(folder))
+    plain = {key: value for key, value in recipe.items() if isinstance(value, (int, float, str, bool))}
+    device.accelerator.init_trackers("thawline", config=plain)
 
     def observe(moment: Moment) -> None:
         if moment.kind == "end":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from thawline.models.heads import decays
 from thawline.strategies.base import Group, Groups
 from thawline.table import Table
 
-OPTIMIZERS: Table[Any] = Table(
+OPTIMIZERS: Table[Callable[..., torch.optim.Optimizer]] = Table(
     "optimizer",
     {"adamw": "torch.optim:AdamW", "adam": "torch.optim:Adam", "sgd": "torch.optim:SGD"},
 )

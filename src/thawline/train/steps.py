@@ -31,8 +31,8 @@ class Order:
         epoch, place = divmod(step, self.steps_per_epoch)
         if self._epoch[0] != epoch:
             lengths = self.lengths if self.by_length else None
-            options = {"lengths": lengths, "batch_size": self.batch_size} if self.by_length else {}
-            self._epoch = (epoch, epoch_order(len(self.lengths), seed=self.seed, epoch=epoch, **options))
+            order = epoch_order(len(self.lengths), seed=self.seed, epoch=epoch, lengths=lengths, batch_size=self.batch_size)
+            self._epoch = (epoch, order)
         return self._epoch[1][place * self.batch_size : (place + 1) * self.batch_size]
 
     def micro_batches(self, step: int, *, max_examples: int) -> list[np.ndarray]:
