@@ -42,11 +42,13 @@ class Family(NamedTuple):
     numbers: Mapping[str, Any]
 
 
+_SPECIAL = tuple(f"{name}_token_id" for name in ("pad", "bos", "eos", "cls", "sep"))
 _SIZE = {"hidden_size": WIDTH, "num_hidden_layers": LAYERS, "num_attention_heads": 2, "intermediate_size": 2 * WIDTH}
 _PLACED = {**_SIZE, "max_position_embeddings": POSITIONS}
 _GROUPED = {**_PLACED, "num_key_value_heads": 1}
 _HALVES = {f"{half}_{part}": 2 for half in ("encoder", "decoder") for part in ("layers", "attention_heads")}
 _WIDTHS = {"encoder_ffn_dim": 2 * WIDTH, "decoder_ffn_dim": 2 * WIDTH, "d_model": WIDTH}
+_T5 = {"d_model": WIDTH, "d_kv": 16, "d_ff": 2 * WIDTH, "num_layers": 2, "num_heads": 2, "decoder_start_token_id": 0}
 _DEBERTA = {"conv_kernel_size": 3, "conv_act": "gelu", "relative_attention": True, "position_buckets": 8}
 _DISENTANGLED = {"pos_att_type": ["p2c", "c2p"], "share_att_key": True, "norm_rel_ebd": "layer_norm", "position_biased_input": False}
 
@@ -71,7 +73,7 @@ FAMILIES = {
 # Encoder-decoders: cut into stages too, though not promised as classifiers.
 FURTHER = {
     "bart": Family("BartTokenizer", "bytes", "BartConfig", {**_HALVES, **_WIDTHS, "max_position_embeddings": POSITIONS}),
-    "t5": Family("T5Tokenizer", "unigram", "T5Config", {"d_model": WIDTH, "d_kv": 16, "d_ff": 64, "num_layers": 3, "num_heads": 2}),
+    "t5": Family("T5Tokenizer", "unigram", "T5Config", _T5),
 }
 
 
@@ -122,8 +124,9 @@ def _saved(name: str) -> Path:
     family, folder = {**FAMILIES, **FURTHER}[name], _home() / name
     tokenizer = _tokenizer(family)
     tokenizer.model_max_length = POSITIONS
-    special = {key: getattr(tokenizer, key) for key in ("pad_token_id", "bos_token_id", "eos_token_id")}
-    config = getattr(transformers, family.config)(vocab_size=len(tokenizer), **special, **family.numbers)
+    kind = getattr(transformers, family.config)
+    special = {key: getattr(tokenizer, key) for key in _SPECIAL if hasattr(kind, key)}
+    config = kind(vocab_size=len(tokenizer), **special, **family.numbers)
     torch.manual_seed(0)
     with quiet():
         transformers.AutoModel.from_config(config).save_pretrained(folder)

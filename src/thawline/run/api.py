@@ -50,11 +50,12 @@ class Run:
         """Predict texts, pairs of texts, or anything that `thawline predict` reads; answers come in the order given."""
         return list(self.stream(self.examples(data)))
 
-    def examples(self, data: Any, *, say: Say = say_aloud) -> Examples:
+    def examples(self, data: Any, *, labelled: bool = False, say: Say = say_aloud) -> Examples:
         """Read what is to be predicted or measured, by the columns that the run was trained with."""
         known = self._folder.read("data.json") or {}
         columns = Columns(**{**known["columns"], "form": Form(*known["columns"]["form"])})
-        rows, findings = load_one(data, columns, encoding=self.recipe.data.encoding, cache=cache_of(self.recipe))
+        cache = cache_of(self.recipe)
+        rows, findings = load_one(data, columns, encoding=self.recipe.data.encoding, labelled=labelled, cache=cache)
         for finding in findings:
             say(f"{finding.level}: {finding.text}")
         return rows
@@ -65,7 +66,7 @@ class Run:
 
     def evaluate(self, data: Any, *, say: Say = say_aloud) -> Summary:
         """Measure the saved model on labelled data; predictions go to `predictions/<name of the data>.jsonl`."""
-        rows = self.examples(data, say=say)
+        rows = self.examples(data, labelled=True, say=say)
         name = Path(data).stem if isinstance(data, (str, Path)) else "given"
         return evaluated(self.model, rows, self._folder, name=name, train=None, say=say)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -63,10 +63,17 @@ def load_dataset(recipe: Recipe, say: Say) -> Dataset:
     own = {key: value for key, value in recipe.data.model_dump().items() if key not in ("path", "max_length")}
     problem = None if recipe.task.problem == "auto" else recipe.task.problem
     dataset = load(recipe.data.path, Options(**own, problem=problem, seed=recipe.train.seed), cache=cache_of(recipe))
-    for finding in dataset.findings:
-        say(f"{finding.level}: {finding.text}")
-    stop_on(dataset.findings)
+    tell(dataset.findings, say)
     return dataset
+
+
+def tell(findings: Iterable[Finding], say: Say) -> None:
+    """Say what was found; raises DataError where training must stop."""
+    found = tuple(findings)
+    for finding in found:
+        if finding.level != "stop":
+            say(f"{finding.level}: {finding.text}")
+    stop_on(found)
 
 
 def prepare(recipe: Recipe, say: Say) -> Prepared:
@@ -91,9 +98,7 @@ def prepare(recipe: Recipe, say: Say) -> Prepared:
     task.configure(config)
     sets = {split: supervised(task, rows, cache_of(recipe), say=say) for split, rows in dataset.splits.items()}
     cut = [found for split in sets.values() if (found := truncation(split.items.full_lengths, length))]  # type: ignore[union-attr]
-    for finding in cut:
-        say(f"{finding.level}: {finding.text}")
-    stop_on(tuple(cut))
+    tell(cut, say)
     return Prepared(_resolved(recipe, dataset, length), dataset, task, sets, config, processor, (*dataset.findings, *cut))
 
 

@@ -55,7 +55,7 @@ class Gradients:
         """Leave Σ w·l's gradients in the model; return the sums of loss and weight, and the counts of examples and tokens."""
         sums = {"total": 0.0, "weight": 0.0, "examples": 0.0, "tokens": 0.0}
         parts = self.order.micro_batches(step, max_examples=self.max_examples)
-        for place, indices in enumerate(self.device.share(parts)):
+        for place, indices in self.device.share(list(enumerate(parts))):
             torch.manual_seed(_mixed(self.seed, step, place))
             batch = on_device(self.data.batch(indices), self.device.device)
             with self.device.autocast():
