@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import atexit
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from string import ascii_letters, ascii_lowercase
 from typing import Any, NamedTuple
 
 import torch
@@ -30,6 +32,11 @@ SENTENCES = [
     "What is the capital of Norway?",
     "My card was charged twice for one coffee. Please refund the second payment!",
     "Good good good bad bad bad fine awful lovely terrible great poor, one two three four.",
+]
+_WORDS = " ".join(SENTENCES).split()
+# Sixteen texts of 3 to 18 words, no two alike, with labels that have nothing to do with them.
+EXAMPLES = [
+    {"id": f"e{i}", "text": " ".join(_WORDS[3 * i : 3 * i + 3 + (7 * i) % 16]), "label": LABELS[i * i % 7 % 3]} for i in range(16)
 ]
 
 
@@ -151,8 +158,9 @@ def _trained(model: Any, splitter: Any, trainer: Any) -> dict[str, Any]:
 
 
 def _wordpiece(special: list[str]) -> dict[str, Any]:
-    trainer = trainers.WordPieceTrainer(vocab_size=200, special_tokens=special, show_progress=False)
-    return {"vocab": _trained(models.WordPiece(unk_token="[UNK]"), pre_tokenizers.BertPreTokenizer(), trainer)["vocab"]}
+    words = sorted({word for text in SENTENCES for word in re.findall(r"\w+|[^\w\s]", text.lower())})
+    pieces = dict.fromkeys([*special, *ascii_lowercase, *(f"##{letter}" for letter in ascii_lowercase), *words])
+    return {"vocab": {piece: i for i, piece in enumerate(pieces)}}
 
 
 def _bytes(special: list[str]) -> dict[str, Any]:
@@ -171,9 +179,11 @@ def _merged(model: dict[str, Any]) -> dict[str, Any]:
 
 
 def _unigram(special: list[str]) -> dict[str, Any]:
-    unknown = next(token for token in special if "unk" in token.lower())
-    trainer = trainers.UnigramTrainer(vocab_size=200, special_tokens=special, unk_token=unknown, show_progress=False)
-    return {"vocab": [(piece, score) for piece, score in _trained(models.Unigram(), pre_tokenizers.Metaspace(), trainer)["vocab"]]}
+    # Written down, since the trainer of such vocabularies comes to another one each time.
+    words = sorted({f"▁{word}" for text in SENTENCES for word in text.split()})
+    letters = ["▁", *sorted(set("".join(SENTENCES)) | set(ascii_letters))]
+    scores = dict.fromkeys(special, 0.0) | dict.fromkeys(letters, -10.0) | dict.fromkeys(words, -5.0)
+    return {"vocab": list(scores.items())}
 
 
 def _modernbert() -> Any:

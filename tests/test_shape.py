@@ -34,7 +34,7 @@ LAYERS = [
     {"deploy"},
     {"recipe"},
     {"run"},
-    {"cli", "testing"},
+    {"cli", "estimator", "testing"},
     {"__init__", "__main__"},
 ]
 RANK = {layer: rank for rank, layers in enumerate(LAYERS) for layer in layers}

@@ -100,12 +100,25 @@ def _blocks(model: nn.Module, visits: list[Visit]) -> list[tuple[int, int]]:
     sizes = {kind: _size(named[name] for name in {v.module for v in chain}) for kind, chain in chains.items()}
     # A class that holds less than half of what the largest holds is a part of a block, not a block.
     ample = [kind for kind in chains if 2 * sizes[kind] >= max(sizes.values())]
-    chosen: list[Visit] = []
-    for kind in sorted(ample, key=lambda kind: (len(chains[kind]), sizes[kind]), reverse=True):
-        apart = all(v.end < chosen_v.start or chosen_v.end < v.start for v in chains[kind] for chosen_v in chosen)
-        if apart:
-            chosen = sorted([*chosen, *chains[kind]], key=lambda visit: visit.start)
+    ample.sort(key=lambda kind: sizes[kind], reverse=True)
+    sets = [_beside(kind, ample, chains) for kind in ample]
+    held = [sum(sizes[kind] for kind in kinds) for kinds in sets]
+    # The finest of those that hold nearly all: the layers within the resolutions of a convolutional net, but not the attentions
+    # within the layers of a decoder, of which there are two each.
+    fine = [kinds for kinds, size in zip(sets, held, strict=True) if 4 * size >= 3 * max(held)]
+    best = max(fine, key=lambda kinds: sum(len(chains[kind]) for kind in kinds), default=())
+    chosen = sorted((visit for kind in best for visit in chains[kind]), key=lambda visit: visit.start)
     return _merge_shared(chosen)
+
+
+def _beside(first: type, kinds: list[type], chains: Mapping[type, list[Visit]]) -> tuple[type, ...]:
+    """Return `first` and the kinds that run apart from it and from one another, such as an encoder's and a decoder's layers."""
+    chosen, taken = [first], list(chains[first])
+    for kind in kinds:
+        if all(v.end < other.start or other.end < v.start for v in chains[kind] for other in taken):
+            chosen.append(kind)
+            taken += chains[kind]
+    return tuple(chosen)
 
 
 def _in_sequence(chain: list[Visit]) -> bool:
@@ -113,7 +126,9 @@ def _in_sequence(chain: list[Visit]) -> bool:
 
 
 def _size(modules: Any) -> int:
-    return sum(p.numel() for p in {p for module in modules for p in module.parameters()})
+    """Count parameters. Embeddings do not count: they would make an encoder with its vocabulary outweigh its own blocks."""
+    parts = (part for module in modules for part in module.modules() if not isinstance(part, nn.Embedding))
+    return sum(p.numel() for p in {p for part in parts for p in part.parameters(recurse=False)})
 
 
 def _merge_shared(chain: list[Visit]) -> list[tuple[int, int]]:

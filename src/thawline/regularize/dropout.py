@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -23,7 +23,7 @@ def dropout(rates: float | Sequence[float]) -> Regularizer:
 
     Raises UserError for a rate that is not within 0 and 1, or more rates than stages.
     """
-    listed = [rates] if isinstance(rates, (int, float)) else list(rates)
+    listed: list[Any] = list(rates) if isinstance(rates, (list, tuple)) else [rates]
     if not listed or any(isinstance(r, bool) or not isinstance(r, (int, float)) or not 0 <= r < 1 for r in listed):
         raise UserError(
             f"dropout({rates}) is out of range; expected a rate from 0 to below 1, or a list of them, bottom first."

@@ -14,10 +14,10 @@ from thawline.data.labels import Form
 from thawline.evaluate.summary import Summary
 from thawline.recipe import Recipe, load_recipe, recipe_from
 from thawline.run import carry_out
+from thawline.run.data import cache_of, keep_given
 from thawline.run.finish import evaluated
 from thawline.run.folder import RunFolder
 from thawline.run.predictor import SavedModel
-from thawline.run.prepare import cache_of, keep_given
 from thawline.train.observe import say as say_aloud
 from thawline.types import Example, Prediction
 

@@ -14,7 +14,7 @@ from thawline.memory import PeakMemory, available_bytes
 from thawline.recipe import Recipe
 from thawline.run.assemble import Assembled, Decisions, assemble, decide, judge_of, loop_of
 from thawline.run.finish import ending_seconds, measure_saved, save
-from thawline.run.folder import RunFolder, next_folder, refuse_existing
+from thawline.run.folder import RunFolder, next_folder, refuse_existing, resumable
 from thawline.run.prepare import Prepared, Say, prepare
 from thawline.train.budget import Costs, seconds_of, step_seconds, steps_within
 from thawline.train.checkpoint import Checkpoints
@@ -43,7 +43,8 @@ def carry_out(recipe: Recipe, say: Say, *, progress: bool = True) -> RunFolder:
         facts = {"fingerprint": prepared.dataset.fingerprint, "splits": sizes, "columns": asdict(prepared.dataset.columns)}
         folder.write("data.json", facts)
         say(f"note: the run's folder is {folder.path}")
-    return Job(prepared, assembled, folder, device, say if device.is_main else silent, progress, begun).run()
+    with resumable(folder):
+        return Job(prepared, assembled, folder, device, say if device.is_main else silent, progress, begun).run()
 
 
 def resume(folder: RunFolder, say: Say, *, progress: bool = True) -> RunFolder:
@@ -60,7 +61,8 @@ def resume(folder: RunFolder, say: Say, *, progress: bool = True) -> RunFolder:
             f"The data at {recipe.data.path} changed since {folder.path} was begun, so the run cannot go on; train anew."
         )
     assembled = assemble(prepared, say)
-    return Job(prepared, assembled, folder, device_of(assembled.recipe), say, progress, begun).run()
+    with resumable(folder):
+        return Job(prepared, assembled, folder, device_of(assembled.recipe), say, progress, begun).run()
 
 
 def device_of(recipe: Recipe) -> Device:

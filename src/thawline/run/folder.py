@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, final
 
@@ -70,3 +72,14 @@ def next_folder(name: str, base: Path = Path("runs")) -> Path:
     """Return the first free `runs/<name>-<n>`."""
     taken = set(os.listdir(base)) if base.is_dir() else set()
     return base / next(f"{name}-{n}" for n in range(1, len(taken) + 2) if f"{name}-{n}" not in taken)
+
+
+@contextmanager
+def resumable(folder: RunFolder) -> Iterator[None]:
+    """Let an interruption of a run that has its folder say what was kept and how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        kept = (folder.path / "checkpoints" / "index.json").is_file()
+        what = "the last checkpoint is kept" if kept else "there is no checkpoint yet, so training starts over"
+        raise KeyboardInterrupt(f"Interrupted; {what}. To go on, type: thawline resume {folder.path}") from None

@@ -9,19 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pyarrow import parquet
 
-from thawline.data.cache import cache_folder, hash_bytes, written_aside
+from thawline.data.cache import hash_bytes
 from thawline.data.check import stop_on, truncation
-from thawline.data.dataset import Dataset, Options, load
+from thawline.data.dataset import Dataset
 from thawline.data.encoded import encoded
 from thawline.data.examples import Examples
-from thawline.data.read import read
 from thawline.data.weights import class_weights
 from thawline.errors import UserError
 from thawline.models.catalog import DEFAULT_TEXT_MODEL
 from thawline.models.load import load_config, load_processor
 from thawline.recipe import Recipe, recipe_from
+from thawline.run.data import cache_of, dataset_of
 from thawline.run.derive import looks_english, max_length
 from thawline.tasks.base import TASKS, Task
 from thawline.tasks.supervised import Supervised
@@ -43,26 +42,9 @@ class Prepared:
     findings: tuple[Finding, ...]
 
 
-def cache_of(recipe: Recipe) -> Path:
-    """Return the folder of caches that a recipe uses."""
-    return Path(recipe.store.path).expanduser() if recipe.store.path else cache_folder()
-
-
-def keep_given(data: object, cache: Path) -> Path:
-    """Keep data that is held in memory as Parquet in the cache, so that a run can be resumed; return where."""
-    source = read(data, cache=cache)
-    folder = cache / "given" / source.fingerprint
-    for split, table in source.splits.items():
-        with written_aside(folder / f"{'data' if split == 'all' else split}.parquet") as aside:
-            parquet.write_table(table, aside)
-    return folder
-
-
 def load_dataset(recipe: Recipe, say: Say) -> Dataset:
     """Read, check and split the recipe's data, telling what was found; raises DataError where it cannot be trained on."""
-    own = {key: value for key, value in recipe.data.model_dump().items() if key not in ("path", "max_length")}
-    problem = None if recipe.task.problem == "auto" else recipe.task.problem
-    dataset = load(recipe.data.path, Options(**own, problem=problem, seed=recipe.train.seed), cache=cache_of(recipe))
+    dataset = dataset_of(recipe)
     tell(dataset.findings, say)
     return dataset
 

@@ -60,7 +60,7 @@ STRATEGIES: Table[Callable[..., Strategy]] = Table(
 )
 
 
-def strategy(spec: str | Strategy) -> Strategy:
+def strategy(spec: object) -> Strategy:
     """Make the strategy that a call form names; a strategy is returned as it is.
 
     >>> strategy("gradual(layerwise(full, decay=0.9))").spec
@@ -68,7 +68,10 @@ def strategy(spec: str | Strategy) -> Strategy:
 
     Raises UserError for an unknown name, argument or value.
     """
-    return _make(parse_call(spec)) if isinstance(spec, str) else spec
+    made = _make(parse_call(spec)) if isinstance(spec, str) else spec
+    if not isinstance(made, Strategy):
+        raise UserError(f"{made!r} is not a strategy; expected one such as full, freeze(4) or layerwise(full, decay=0.9).")
+    return made
 
 
 def _make(call: Call) -> Strategy:

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from thawline.errors import UserError
-from thawline.strategies.base import Groups, Strategy, spec_of
+from thawline.strategies.base import Groups, Strategy, spec_of, strategy
 
 if TYPE_CHECKING:
     from thawline.models.stages import Stages
 
 
-def discriminative(base: Strategy, *, rates: Sequence[float]) -> Strategy:
+def discriminative(base: Strategy | str, *, rates: Sequence[float]) -> Strategy:
     """Cut the stages into len(rates) equal groups, bottom first, and give each a learning rate of its own.
 
     Where the stages do not divide, the upper groups are the larger ones. Source: Howard & Ruder 2018, section 3.2
@@ -24,6 +24,7 @@ def discriminative(base: Strategy, *, rates: Sequence[float]) -> Strategy:
 
     Raises UserError for an empty list, a rate that is not above 0, or more rates than the model has stages.
     """
+    base = strategy(base)
     rates = list(rates) if isinstance(rates, Sequence) else [rates]
     if not rates or any(isinstance(r, bool) or not isinstance(r, (int, float)) or r <= 0 for r in rates):
         raise UserError(f"discriminative(rates={rates}) is out of range; expected learning rates such as [1e-5, 5e-5, 1e-4].")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from thawline.errors import UserError
-from thawline.strategies.base import Groups, Strategy, spec_of
+from thawline.strategies.base import Groups, Strategy, spec_of, strategy
 
 
-def gradual(base: Strategy, *, until: float = 0.5) -> Strategy:
+def gradual(base: Strategy | str, *, until: float = 0.5) -> Strategy:
     """Open the stages that `base` trains one after the other from the top, at equal shares of progress.
 
     With n stages to open, the top one learns from the start and the j-th below it from progress until·j/(n-1) on, so that
@@ -19,7 +19,8 @@ def gradual(base: Strategy, *, until: float = 0.5) -> Strategy:
 
     Raises UserError where `until` is not within 0 and 1.
     """
-    if not 0 <= until <= 1:
+    base = strategy(base)
+    if not isinstance(until, (int, float)) or not 0 <= until <= 1:
         raise UserError(f"gradual(until={until}) is out of range; expected a share of the training from 0 to 1, such as 0.5.")
 
     def active(groups: Groups, progress: float) -> frozenset[int]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from thawline.errors import UserError
-from thawline.strategies.base import Groups, Strategy, spec_of
+from thawline.strategies.base import Groups, Strategy, spec_of, strategy
 
 if TYPE_CHECKING:
     from thawline.models.stages import Stages
 
 
-def layerwise(base: Strategy, *, decay: float = 0.9) -> Strategy:
+def layerwise(base: Strategy | str, *, decay: float = 0.9) -> Strategy:
     """Scale the learning rate by `decay` for each stage below the head: head lr, top block lr·decay, next lr·decay², …
 
     Source: Howard & Ruder 2018, "Universal Language Model Fine-tuning", section 3.2, with one factor per stage; the form with a
@@ -23,7 +23,8 @@ def layerwise(base: Strategy, *, decay: float = 0.9) -> Strategy:
 
     Raises UserError where decay is not above 0 and at most 1.
     """
-    if not 0 < decay <= 1:
+    base = strategy(base)
+    if not isinstance(decay, (int, float)) or not 0 < decay <= 1:
         raise UserError(f"layerwise(decay={decay}) is out of range; expected a number above 0 and at most 1, such as 0.9.")
 
     def groups(stages: Stages) -> Groups:

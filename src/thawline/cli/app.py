@@ -1,0 +1,212 @@
+"""The verbs of the command line. What they need is imported when they run: `thawline --help` waits for no library."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from thawline.cli import show
+from thawline.cli.show import say
+from thawline.version import __version__
+
+if TYPE_CHECKING:
+    from thawline.recipe import Recipe
+    from thawline.run.folder import RunFolder
+
+RECIPES = (".yaml", ".yml")
+
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Fine-tune pretrained models with labelled data, and pay only for what is trained.",
+    epilog="Start with: thawline quickstart",
+)
+
+Settings = Annotated[
+    list[str] | None, typer.Argument(metavar="KEY=VALUE", show_default=False, help="settings, such as train.epochs=3")
+]
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", show_default=False, help="the folder of a run, such as runs/reviews-1")]
+DataPath = Annotated[str, typer.Argument(metavar="DATA", show_default=False, help="a table, or a folder with one per split")]
+OutputFolder = Annotated[Path | None, typer.Option("--output", "-o", metavar="DIR", help="the run's folder, a new one")]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"thawline {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+) -> None:
+    """Show what there is where no command is named."""
+    del version
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+@app.command()
+def train(
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA|RECIPE", show_default=False, help="a table, a folder with one per split, or a .yaml recipe"
+        ),
+    ],
+    settings: Settings = None,
+    output: OutputFolder = None,
+) -> None:
+    """Fine-tune a model on labelled data, measure it, and keep it in a folder (runs/<data>-<n>)."""
+    recipe = _recipe(data, settings, output)
+    _train(recipe)
+
+
+@app.command()
+def evaluate(
+    run: RunPath,
+    data: Annotated[
+        str | None, typer.Option("--data", metavar="FILE", help="other labelled data to measure the model on")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print the metrics as JSON and nothing else on stdout")] = False,
+) -> None:
+    """Show the metrics of a run, or measure its model on other labelled data."""
+    folder, name = _folder(run), Path(data).stem if data is not None else "test"
+    if data is None:
+        found = _finished(folder)
+        name = show.measured(found) or name
+    else:
+        from thawline.run.api import Run
+
+        found = {name: Run(run).evaluate(data, say=say).section}
+    if as_json:
+        print(json.dumps(found.get(name, {}), indent=1))
+    else:
+        problem = str(folder.recipe().task.problem)
+        show.metrics(found if data is None else {"test": found[name]}, problem=problem, folder=folder.path)
+
+
+@app.command()
+def predict(
+    run: RunPath,
+    file: Annotated[
+        str, typer.Argument(metavar="FILE|-", show_default=False, help="what to answer for; - reads standard input")
+    ],
+    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="F.jsonl|F.csv", help="instead of stdout")] = None,
+) -> None:
+    """Answer for the rows of a table, or for lines of text or JSON objects on standard input, in the order given."""
+    from thawline.cli.stream import write_answers
+
+    write_answers(run, file, output)
+
+
+@app.command()
+def resume(run: RunPath) -> None:
+    """Finish an interrupted run, to the same bytes as if it had not been interrupted."""
+    folder = _folder(run)
+    if folder.finished:
+        say(f"{run} is finished, so there is nothing to resume.")
+        show.what_next(run)
+        return
+    from thawline.run.folder import resumable
+
+    with resumable(folder):
+        from thawline.run.carry_out import resume
+
+        resume(folder, say)
+    _show(folder)
+
+
+@app.command()
+def check(data: DataPath, settings: Settings = None) -> None:
+    """Look at data as training would, without a model: columns, splits, and what is wrong or odd with it."""
+    from thawline.run.data import dataset_of
+
+    dataset = dataset_of(_recipe(data, settings, None))
+    show.result(show.findings_table(dataset.findings))
+    stops = sum(finding.level == "stop" for finding in dataset.findings)
+    if stops:
+        show.error_line(f"{stops} of these would stop the training.")
+        raise typer.Exit(2)
+    sizes = ", ".join(f"{name} {len(rows):,}" for name, rows in dataset.splits.items())
+    say(f"\n{dataset.columns.problem}; {sizes}. To train on it, type: thawline train {data}")
+
+
+@app.command()
+def init(
+    data: DataPath,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="F.yaml", help="the file to write")] = Path("recipe.yaml"),
+) -> None:
+    """Write a recipe for this data, with every setting, its default and what it means; nothing is overwritten."""
+    from thawline.cli.template import write_template
+
+    write_template(data, output)
+    say(f"{output} is written. Change what you like, then type: thawline train {output}")
+
+
+@app.command()
+def doctor() -> None:
+    """Say what this machine has, what is installed, and what would help."""
+    from thawline.cli.doctor import doctor
+
+    doctor()
+
+
+@app.command()
+def quickstart(settings: Settings = None, output: OutputFolder = None) -> None:
+    """Fine-tune a real model on real tweets, without a network, in two minutes: train, measure, predict."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when the hub's library is imported
+    from thawline.run.quickstart import TEXTS, recipe_for_quickstart
+
+    recipe = recipe_for_quickstart(settings or (), output)
+    say("Training MiniLM, a pretrained encoder, to tell whether a tweet is negative, neutral or positive.")
+    folder = _train(recipe, next_steps=False)
+    from thawline.run.api import Run
+
+    show.result("", show.answers_table(TEXTS, Run(folder).predict(list(TEXTS))))
+    show.what_next(folder)
+
+
+def _recipe(data: str, settings: list[str] | None, output: Path | None) -> Recipe:
+    from thawline.recipe import load_recipe, recipe_from
+
+    overrides = [*(settings or ()), *([f"output.dir={output}"] if output is not None else ())]
+    if Path(data).suffix.lower() in RECIPES:
+        return load_recipe(data, overrides)
+    return recipe_from({"data": {"path": data}}, overrides)
+
+
+def _train(recipe: Recipe, *, next_steps: bool = True) -> Path:
+    from thawline.run.carry_out import carry_out
+
+    return _show(carry_out(recipe, say), next_steps=next_steps)
+
+
+def _show(folder: RunFolder, *, next_steps: bool = True) -> Path:
+    show.metrics(_finished(folder), problem=str(folder.recipe().task.problem), folder=folder.path)
+    if next_steps:
+        show.what_next(folder.path)
+    return folder.path
+
+
+def _folder(run: Path) -> RunFolder:
+    from thawline.run.folder import RunFolder
+
+    folder = RunFolder(run)
+    folder.recipe()  # raises where this is no run's folder
+    return folder
+
+
+def _finished(folder: RunFolder) -> dict[str, dict[str, float]]:
+    from thawline.errors import RunError
+
+    found = folder.read("metrics.json")
+    if found is None:
+        raise RunError(f"{folder.path} is not finished, so it has no metrics yet. Type: thawline resume {folder.path}")
+    return found

@@ -1,0 +1,135 @@
+"""What people see: lines on stderr, results as tables on stdout, and how far something has come."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from thawline.types import Finding, Prediction
+
+STYLES = {"note": "dim", "warning": "yellow", "stop": "bold red", "error": "bold red"}
+_WIDTH = 110  # of what is not a terminal: no table wraps, and no line of a log is cut
+_QUIET_SECONDS = 30.0
+_SHOWN_SCORES = 3
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> NoReturn:
+        raise BrokenPipeError  # for `main`; rich would end the process here
+
+
+def say(text: str) -> None:
+    """Print a line for people on stderr; the word before the colon (note, warning, error) gets its colour."""
+    level, sign, rest = text.partition(": ")
+    line = Text.assemble((f"{level}:", STYLES[level]), f" {rest}") if sign and level in STYLES else Text(text)
+    _stderr().print(line, soft_wrap=True)
+
+
+def error_line(text: str) -> None:
+    """Print an error on stderr: one fault in one line, several below one another."""
+    first, *more = text.splitlines() or [""]
+    say(f"error: {first}" if not more else f"error: {len(more) + 1} faults, and nothing was done:")
+    for line in text.splitlines() if more else ():
+        _stderr().print(Text(f"  {line}"), soft_wrap=True)
+
+
+def result(*parts: RenderableType) -> None:
+    """Print results on stdout."""
+    console = _Console(file=sys.stdout, highlight=False)
+    if not console.is_terminal:
+        console.width = _WIDTH
+    console.print(*parts, sep="\n")
+
+
+def metrics(found: Mapping[str, Any], *, problem: str, folder: Path) -> None:
+    """Print the test section of `metrics.json` as a table; where there is none, the validation section, and say so."""
+    from thawline.evaluate.metrics import main_metric
+    from thawline.evaluate.tables import metrics_table
+
+    split = measured(found)
+    if split is None:
+        say(
+            f"note: the data had neither a test nor a validation split, so nothing was measured; see {folder / 'history.jsonl'}"
+        )
+        return
+    if split != "test":
+        say("note: there is no test split; these are the metrics of the validation split, which also chose the best checkpoint")
+    result("", metrics_table(found[split], main=main_metric(problem), title=split))
+
+
+def measured(found: Mapping[str, Any]) -> str | None:
+    """Return the section of `metrics.json` that says how good the model is: "test", else "validation", else None."""
+    return next((split for split in ("test", "validation") if split in found), None)
+
+
+def what_next(folder: Path) -> None:
+    """Say where the run is and what can be done with it."""
+    say(f"\nThe run is in {folder} (model/ loads with transformers; metrics.json, predictions/, recipe.yaml). Next:")
+    say(f"  thawline predict {folder} FILE            answers for the texts in FILE, - for standard input")
+    say(f"  thawline evaluate {folder} --data FILE    how good it is on other labelled data")
+
+
+def findings_table(findings: Sequence[Finding]) -> Table:
+    """Return what a check found as a table, one line a finding."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("level", "what", "finding"):
+        table.add_column(name, overflow="fold")
+    for level, name, text in findings:
+        table.add_row(Text(level, STYLES.get(level, "")), name, Text(text))
+    return table
+
+
+def answers_table(texts: Sequence[str], predictions: Sequence[Prediction]) -> Table:
+    """Return texts beside what the model says of them."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("text", "answer", "scores"):
+        table.add_column(name)
+    for text, prediction in zip(texts, predictions, strict=True):
+        scores = sorted(prediction["scores"].items(), key=lambda pair: -pair[1])[:_SHOWN_SCORES]
+        table.add_row(Text(text), Text(prediction["label"], "bold"), Text(", ".join(f"{label} {p:.2f}" for label, p in scores)))
+    return table
+
+
+@contextmanager
+def progress(what: str, total: int | None, *, bar: bool = True) -> Iterator[Callable[[int], None]]:
+    """Give a function that is told how many are done, and show it on stderr with the time left: a bar, or a line now and then.
+
+    `total` None means that nobody knows; without `bar` a terminal shows nothing, since the answers themselves appear there.
+    """
+    console = _stderr()
+    columns = (
+        TextColumn(what),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    options: dict[str, Any] = {"console": console, "disable": not (bar and console.is_terminal), "transient": True}
+    # rich would send what is printed on stdout to the bar's console, and a program waits for it on stdout.
+    with Progress(*columns, **options, redirect_stdout=False) as shown:
+        task, start, said = shown.add_task("", total=total), time.monotonic(), time.monotonic()
+
+        def told(done: int) -> None:
+            nonlocal said
+            shown.update(task, completed=done)
+            now = time.monotonic()
+            if not console.is_terminal and now - said > _QUIET_SECONDS:
+                said = now
+                left = f" of {total:,}, about {(now - start) / done * (total - done):.0f} s left" if total and done else ""
+                say(f"{what}: {done:,}{left}")
+
+        yield told
+
+
+def _stderr() -> Console:
+    return _Console(file=sys.stderr, highlight=False)

@@ -1,0 +1,34 @@
+"""The recipe's section `data` as plain arguments for the data layer; nothing here waits for torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pyarrow import parquet
+
+from thawline.data.cache import cache_folder, written_aside
+from thawline.data.dataset import Dataset, Options, load
+from thawline.data.read import read
+from thawline.recipe import Recipe
+
+
+def cache_of(recipe: Recipe) -> Path:
+    """Return the folder of caches that a recipe uses."""
+    return Path(recipe.store.path).expanduser() if recipe.store.path else cache_folder()
+
+
+def keep_given(data: object, cache: Path) -> Path:
+    """Keep data that is held in memory as Parquet in the cache, so that a run can be resumed; return where."""
+    source = read(data, cache=cache)
+    folder = cache / "given" / source.fingerprint
+    for split, table in source.splits.items():
+        with written_aside(folder / f"{'data' if split == 'all' else split}.parquet") as aside:
+            parquet.write_table(table, aside)
+    return folder
+
+
+def dataset_of(recipe: Recipe) -> Dataset:
+    """Read, infer, check and split the recipe's data; raises DataError where it cannot be read."""
+    own = {key: value for key, value in recipe.data.model_dump().items() if key not in ("path", "max_length")}
+    problem = None if recipe.task.problem == "auto" else recipe.task.problem
+    return load(recipe.data.path, Options(**own, problem=problem, seed=recipe.train.seed), cache=cache_of(recipe))

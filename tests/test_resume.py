@@ -1,0 +1,138 @@
+"""Killed at any moment, a run resumes to the bytes of the run that was not killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_training import options, run, table
+
+import thawline as tl
+from thawline.errors import RunError
+
+SCRIPT = """
+import json, sys
+import thawline as tl
+from test_training import silent, table
+tl.finetune(table(), say=silent, progress=False, output=sys.argv[1], **json.loads(sys.argv[2]))
+"""
+SLOW = {"epochs": 6, "strategy": "gradual(full, until=0.5)", "eval_strategy": "steps", "eval_steps": 7}
+
+
+def begin(folder: Path, **more: Any) -> subprocess.Popen[bytes]:
+    """Start a run in a process of its own, from which it can be killed."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    command = [sys.executable, "-c", SCRIPT, str(folder), json.dumps(options(**more))]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def wait_for(path: Path, lines: int, process: subprocess.Popen[bytes]) -> None:
+    """Wait until a file has so many lines."""
+    end = time.monotonic() + 60
+    while not (path.is_file() and path.read_bytes().count(b"\n") >= lines):
+        assert process.poll() is None, process.communicate()[1].decode()
+        assert time.monotonic() < end, f"{path} did not come to {lines} lines"
+        time.sleep(0.01)
+
+
+def outcome(folder: Path) -> dict[str, Any]:
+    """What must not depend on whether a run was interrupted: everything but measured time."""
+    timeless = {"examples_per_second", "tokens_per_second"}
+    lines = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+    metrics = json.loads((folder / "metrics.json").read_text())
+    return {
+        "model": (folder / "model" / "model.safetensors").read_bytes(),
+        "predictions": (folder / "predictions" / "test.jsonl").read_bytes(),
+        "history": [{key: value for key, value in line.items() if key not in timeless} for line in lines],
+        "test": metrics["test"],
+        "steps": metrics["train"]["steps"],
+    }
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    run(folder, **SLOW)
+    return outcome(folder)
+
+
+@pytest.mark.parametrize(("lines", "minutes"), [(12, 1e-6), (23, 5.0), (3, 5.0)])
+def test_killed_run_resumes_to_the_same_bytes(tmp_path: Path, whole: dict[str, Any], lines: int, minutes: float) -> None:
+    """With a checkpoint each step, with one at each evaluation, and killed before the first: then it starts over."""
+    folder = tmp_path / "run"
+    process = begin(folder, checkpoint_minutes=minutes, **SLOW)
+    wait_for(folder / "history.jsonl", lines, process)
+    process.kill()
+    process.communicate()
+    assert not (folder / "metrics.json").exists()
+    resumed = tl.resume(folder, say=lambda text: None, progress=False)
+    assert resumed.metrics["train"]["steps"] == whole["steps"]
+    assert outcome(folder) == whole
+
+
+def test_interrupted_run_keeps_a_checkpoint(tmp_path: Path, whole: dict[str, Any]) -> None:
+    folder = tmp_path / "run"
+    process = begin(folder, **SLOW)
+    wait_for(folder / "history.jsonl", 4, process)
+    process.send_signal(signal.SIGINT)
+    process.communicate()
+    assert process.returncode != 0
+    assert json.loads((folder / "checkpoints" / "index.json").read_text())["last"] is not None
+    tl.resume(folder, say=lambda text: None, progress=False)
+    assert outcome(folder) == whole
+
+
+def test_finished_run_says_so_and_is_left_alone(tmp_path: Path) -> None:
+    run(tmp_path / "run", epochs=1)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
+    told: list[str] = []
+    tl.resume(tmp_path / "run", say=told.append)
+    assert "is finished" in told[-1]
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
+
+
+def test_torn_checkpoint_is_not_taken_for_one(tmp_path: Path, whole: dict[str, Any]) -> None:
+    """What a kill leaves of a checkpoint that was being written aside is ignored and written over."""
+    folder = tmp_path / "run"
+    process = begin(folder, checkpoint_minutes=1e-6, **SLOW)
+    wait_for(folder / "history.jsonl", 8, process)
+    process.kill()
+    process.communicate()
+    torn = folder / "checkpoints" / ".step-00000099"
+    torn.mkdir()
+    (torn / "model.safetensors").write_bytes(b"half of it")
+    tl.resume(folder, say=lambda text: None, progress=False)
+    assert outcome(folder) == whole
+    assert not torn.exists()
+
+
+def test_changed_data_is_refused(tmp_path: Path) -> None:
+    data = tmp_path / "data.csv"
+    texts, labels = table()
+    rows = [f'"{text}",{label}' for text, label in zip(texts, labels, strict=True)]
+    data.write_text("\n".join(["text,label", *rows]))
+    tl.finetune(data, say=lambda text: None, progress=False, output=str(tmp_path / "run"), **options(epochs=1))
+    (tmp_path / "run" / "metrics.json").unlink()
+    data.write_text("\n".join(["text,label", *rows[:-4]]))
+    with pytest.raises(RunError, match="changed since"):
+        tl.resume(tmp_path / "run", say=lambda text: None)
+
+
+def test_two_processes_train_as_one(tmp_path: Path) -> None:
+    """Gradients are summed over processes, so that two of them take the steps of one, to rounding."""
+    from safetensors.torch import load_file
+
+    run(tmp_path / "one", epochs=1)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    arguments = [str(tmp_path / "two"), json.dumps(options(epochs=1))]
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script), *arguments]
+    subprocess.run(launch, env=environment, check=True, capture_output=True, timeout=300)
+    one, two = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("one", "two"))
+    assert max(float((one[name] - two[name]).abs().max()) for name in one) < 1e-4

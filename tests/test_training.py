@@ -1,0 +1,251 @@
+"""The loop and its parts: sums and not means, pure functions of the step, the best and the last checkpoint."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from families import folder_of
+from torch import nn
+
+import thawline as tl
+from thawline.errors import DivergedError, MachineError
+from thawline.recipe import recipe_from
+from thawline.run.api import recipe_for
+from thawline.run.assemble import assemble, decide, learner_of, loop_of
+from thawline.run.prepare import prepare
+from thawline.tasks.base import plain_objective
+from thawline.train.budget import Costs, steps_within
+from thawline.train.checkpoint import Checkpoints
+from thawline.train.device import Device
+from thawline.train.forecast import advice, forecast
+from thawline.train.loop import Gradients
+from thawline.train.observe import memory_watch
+from thawline.train.schedule import SCHEDULES, Schedule
+from thawline.train.steps import Order
+from thawline.train.stop import Judge, Standing
+
+WORDS = ["warm", "funny", "dull", "noisy", "quiet", "lovely", "awful", "film", "card", "coffee", "Norway"]
+
+
+def silent(text: str) -> None:
+    """Say nothing."""
+
+
+def table(n: int = 48, seed: int = 0) -> tuple[list[str], list[str]]:
+    """Texts of very different lengths whose label is the first word."""
+    rng = np.random.default_rng(seed)
+    texts = [" ".join(rng.choice(WORDS, rng.integers(1, 24))) for _ in range(n)]
+    return [f"{('good', 'bad')[i % 2]} {text} {i}" for i, text in enumerate(texts)], [("good", "bad")[i % 2] for i in range(n)]
+
+
+def options(**more: Any) -> dict[str, Any]:
+    """A recipe that is carried out in a second or two."""
+    plain = {"model": str(folder_of("bert")), "bf16": False, "lr": 1e-3, "batch_size": 8, "epochs": 2, "seed": 3}
+    return {**plain, "evaluate": {"baselines": False, "bootstrap_samples": 20}, **more}
+
+
+def run(folder: Path, **more: Any) -> tl.Run:
+    return tl.finetune(table(), say=silent, progress=False, output=str(folder), **options(**more))
+
+
+def assembled(tmp_path: Path, **more: Any) -> Any:
+    prepared = prepare(recipe_for(table(), **options(**more)), silent)
+    parts = assemble(prepared, silent)
+    device = Device("cpu")
+    decisions = decide(prepared, parts.recipe, device, say=silent)
+    loop = loop_of(prepared, parts, device, decisions=decisions, checkpoints=Checkpoints(tmp_path / "checkpoints"))
+    return prepared, parts, loop
+
+
+def gradient(loop: Any, max_examples: int, order: Order | None = None) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
+    old = loop.gradients
+    parts = Gradients(old.data, order or old.order, plain_objective, max_examples, old.seed, old.device)
+    loop.learner.open(0)
+    loop.learner.model.eval()  # without dropout: its masks depend on who shares a micro-batch
+    sums = parts(loop.learner.model, 0, 0.0)
+    found = {n: p.grad.clone() for n, p in loop.learner.model.named_parameters() if p.grad is not None}
+    loop.learner.optimizer.zero_grad(set_to_none=True)
+    return sums, found
+
+
+@pytest.mark.parametrize("weights", ["none", "auto", {"good": 3.0}])
+def test_accumulated_is_whole_batch(tmp_path: Path, weights: Any) -> None:
+    _, _, loop = assembled(tmp_path, batch_size=16, class_weights=weights)
+    (whole, one), (parts, many) = gradient(loop, 16), gradient(loop, 3)
+    assert parts == pytest.approx(whole, rel=1e-5)
+    assert one.keys() == many.keys()
+    for name, value in one.items():
+        torch.testing.assert_close(many[name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_step_divides_by_the_weight_once(tmp_path: Path) -> None:
+    """Twice the weights leave the step as it is: the loss is a sum and a weight, not a mean of means."""
+    _, _, loop = assembled(tmp_path, optim="sgd", max_grad_norm=None, warmup_ratio=0.0)
+    learner = loop.learner
+    learner.open(0)
+    parameter = next(p for p in learner.model.parameters() if p.requires_grad)
+    before = parameter.detach().clone()
+    moves = []
+    for factor in (1.0, 2.0):
+        parameter.data.copy_(before)
+        learner.optimizer.state.clear()
+        parameter.grad = torch.full_like(parameter, 0.5 * factor)
+        learner.step(0, 4.0 * factor)
+        moves.append((parameter.detach() - before).clone())
+    torch.testing.assert_close(moves[0], moves[1], rtol=0, atol=0)
+
+
+def test_clipping_bounds_the_mean_gradient(tmp_path: Path) -> None:
+    _, _, loop = assembled(tmp_path, optim="sgd", momentum=0.0, max_grad_norm=0.1, lr=1.0, warmup_ratio=0.0, weight_decay=0.0)
+    learner = loop.learner
+    learner.open(0)
+    before = {n: p.detach().clone() for n, p in learner.model.named_parameters()}
+    loop.gradients(learner.model, 0, 0.0)
+    norm, _ = learner.step(0, 8.0)
+    moved = torch.cat([(p.detach() - before[n]).flatten() for n, p in learner.model.named_parameters()])
+    assert float(moved.norm()) == pytest.approx(min(0.1, norm), rel=1e-3)
+
+
+def test_order_is_a_function_of_seed_and_step() -> None:
+    lengths = np.random.default_rng(0).integers(1, 60, 37)
+    order = Order(lengths, 8, seed=5)
+    steps = [order.examples(step) for step in range(2 * order.steps_per_epoch)]
+    again = Order(lengths, 8, seed=5)
+    assert all((again.examples(step) == steps[step]).all() for step in reversed(range(len(steps))))
+    for epoch in (0, 1):
+        seen = np.concatenate(steps[epoch * order.steps_per_epoch : (epoch + 1) * order.steps_per_epoch])
+        assert sorted(seen) == list(range(37))
+    assert not np.array_equal(steps[0], steps[order.steps_per_epoch])
+    whole = np.concatenate(order.micro_batches(3, max_examples=3))
+    assert sorted(whole) == sorted(steps[3])
+
+
+@pytest.mark.parametrize("name", list(SCHEDULES))
+def test_schedules_warm_up_and_stay_within_bounds(name: str) -> None:
+    schedule = Schedule(name, 100, 10)
+    rates = [schedule(step) for step in range(100)]
+    assert all(0 < rate <= 1 for rate in rates)
+    assert max(rates) == 1
+    if name != "constant":
+        assert rates[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+
+
+def test_judge_keeps_the_earlier_of_equals_and_runs_out_of_patience() -> None:
+    judge, standing = Judge("f1_macro", True, patience=2), Standing()
+    for step, value in enumerate([0.5, 0.7, 0.7, 0.6]):
+        standing = judge.judge(standing, {"f1_macro": value}, step)
+    assert (standing.value, standing.step) == (0.7, 1)
+    assert judge.ends(standing)
+
+
+def test_early_stopping_ends_the_run_and_says_so(tmp_path: Path) -> None:
+    told: list[str] = []
+    wanted = options(lr=1e-9, epochs=20, early_stopping_patience=1, metric="loss", early_stopping_threshold=1.0)
+    done = tl.finetune(table(), say=told.append, progress=False, output=str(tmp_path / "run"), **wanted)
+    assert done.metrics["train"]["epochs"] < 20
+    assert any("did not improve" in line for line in told)
+
+
+def test_best_and_last_checkpoints_and_nothing_else(tmp_path: Path) -> None:
+    run(tmp_path / "run", epochs=4, metric="loss")
+    folder = tmp_path / "run" / "checkpoints"
+    index = json.loads((folder / "index.json").read_text())
+    assert {path.name for path in folder.iterdir()} == {"index.json", index["last"], index["best"]}
+    lines = [json.loads(line) for line in (tmp_path / "run" / "history.jsonl").read_text().splitlines()]
+    losses = {line["step"]: line["loss"] for line in lines if line["kind"] == "evaluation"}
+    assert index["best"] == f"step-{min(losses, key=losses.__getitem__):08d}"
+
+
+def test_history_has_what_a_curve_needs(tmp_path: Path) -> None:
+    done = run(tmp_path / "run", strategy="gradual(layerwise(full, decay=0.5), until=0.5)", epochs=3)
+    lines = [json.loads(line) for line in (tmp_path / "run" / "history.jsonl").read_text().splitlines()]
+    steps = [line for line in lines if line["kind"] == "step"]
+    assert [line["step"] for line in steps] == list(range(1, done.metrics["train"]["steps"] + 1))
+    assert {"loss", "gradient_norm", "learning_rates", "examples_per_second", "tokens_per_second"} <= set(steps[0])
+    thaw_lines = [line["thaw_line"] for line in steps]
+    assert thaw_lines[0] == 5  # stem, four blocks, head: only the head learns
+    assert thaw_lines == sorted(thaw_lines, reverse=True)
+    assert thaw_lines[-1] == 0
+
+
+def test_same_seed_same_bytes(tmp_path: Path) -> None:
+    for name, seed in (("one", 3), ("two", 3), ("three", 4)):
+        run(tmp_path / name, seed=seed, epochs=1)
+    one, two, three = ((tmp_path / name / "model" / "model.safetensors").read_bytes() for name in ("one", "two", "three"))
+    assert one == two != three
+
+
+def test_a_loss_that_is_no_number_ends_in_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(DivergedError, match=r"train\.learning_rate"):
+        run(tmp_path / "run", lr=1e30, max_grad_norm=None, optim="sgd", epochs=5)
+
+
+def test_budget_plans_steps_and_records_the_decision(tmp_path: Path) -> None:
+    assert steps_within(Costs(0.5, 2.0, 10.0), 60.0, every=10, most=10**6) == 66
+    run(tmp_path / "run", max_minutes=0.2, epochs=10_000)
+    decisions = json.loads((tmp_path / "run" / "decisions.json").read_text())
+    assert 1 <= decisions["steps"] < 10_000 * 5
+    assert (tmp_path / "run" / "metrics.json").is_file()
+
+
+def test_forecast_grows_with_what_learns_and_advice_fits(tmp_path: Path) -> None:
+    _, parts, _ = assembled(tmp_path)
+    lengths = np.array([10, 20, 60] * 20)
+    full = forecast(parts.model, parts.groups, lengths, rows=32)
+    head = forecast(parts.model, [g for g in parts.groups if g.stage == 5], lengths, rows=32)
+    assert head.total < full.total
+    small = forecast(parts.model, parts.groups, lengths, rows=8)
+    assert small.total < full.total
+    assert "per_device_train_batch_size=8 train.gradient_accumulation_steps=4" in advice(
+        full, full.fixed + 9 * full.row, rows=32, accumulation=1
+    )
+    assert "smaller model" in advice(full, 0, rows=32, accumulation=1)
+
+
+def test_memory_watch_stops_with_advice() -> None:
+    from thawline.train.loop import Moment
+
+    watch = memory_watch(lambda: 10 << 20, least=200 << 20, advice="Try less.")
+    with pytest.raises(MachineError, match="10 MB of memory are left at step 7.*Try less"):
+        watch(Moment("step", 7, 9, {}))
+
+
+def test_state_of_every_optimizer_comes_back(tmp_path: Path) -> None:
+    from thawline.train.optimize import OPTIMIZERS, load_state, state_tensors
+
+    for name in OPTIMIZERS:
+        _, parts, loop = assembled(tmp_path, optim=name)
+        learner = loop.learner
+        learner.open(0)
+        loop.gradients(learner.model, 0, 0.0)
+        learner.step(0, 8.0)
+        kept = state_tensors(learner.optimizer)
+        assert kept, name
+        fresh = learner_of(parts, 10)
+        load_state(fresh.optimizer, kept)
+        assert all(torch.equal(value, kept[key]) for key, value in state_tensors(fresh.optimizer).items())
+
+
+def test_unknown_metric_is_told_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(tl_errors().RecipeError, match="did you mean 'accuracy'"):
+        run(tmp_path / "run", metric="acuracy")
+    assert not (tmp_path / "run").exists()
+
+
+def tl_errors() -> Any:
+    from thawline import errors
+
+    return errors
+
+
+def test_recipe_says_everything_that_was_inferred(tmp_path: Path) -> None:
+    done = run(tmp_path / "run", lr="auto", epochs=1)
+    recipe = recipe_from({"data": {"path": "x"}})
+    assert recipe.train.learning_rate == "auto"
+    assert isinstance(done.recipe.train.learning_rate, float)
+    assert done.recipe.task.problem == "single_label_classification"
+    assert isinstance(done.model.model, nn.Module)
