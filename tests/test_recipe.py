@@ -353,7 +353,7 @@ def recipes(draw: st.DrawFn) -> Recipe:
     return recipe_from({"data": data, "model": model, "train": train, "strategy": "freeze(2)", "regularize": regularize})
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=40)
 @given(recipes(), st.booleans())
 def test_yaml_loads_back_to_the_equal_recipe(recipe: Recipe, comments: bool) -> None:
     text = to_yaml(recipe, comments)

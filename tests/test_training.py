@@ -249,3 +249,10 @@ def test_recipe_says_everything_that_was_inferred(tmp_path: Path) -> None:
     assert isinstance(done.recipe.train.learning_rate, float)
     assert done.recipe.task.problem == "single_label_classification"
     assert isinstance(done.model.model, nn.Module)
+
+
+def test_trackers_are_refused_in_words_before_anything_is_written(tmp_path: Path) -> None:
+    for name, words in (("tensorbord", "did you mean 'tensorboard'"), ("aim", "pip install aim")):
+        with pytest.raises(tl_errors().UserError, match=words):
+            run(tmp_path / "run", report_to=[name])
+    assert not (tmp_path / "run").exists()

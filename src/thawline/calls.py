@@ -6,12 +6,16 @@ It is parsed and never evaluated: names, calls, numbers, strings, lists, true, f
 from __future__ import annotations
 
 import ast
+import inspect
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from thawline.errors import UserError
+from thawline.errors import UserError, did_you_mean
+
+T = TypeVar("T")
 
 _WORDS = {"true": True, "false": False, "null": None, "none": None, "True": True, "False": False, "None": None}
 # A string, or else the name of a part of the user's own.
@@ -48,6 +52,32 @@ def parse_call(text: str) -> Call:
     if not isinstance(value, Call):
         raise UserError(f"{text!r} is a bare value; expected a name or a call such as layerwise(full, decay=0.9).")
     return value
+
+
+def make(call: Call, maker: Callable[..., T], argument: Callable[[Any], Any] = lambda value: value) -> T:
+    """Call `maker` with the arguments of `call`, each turned by `argument`; raises UserError where they do not fit it.
+
+    >>> def power(base, *, exponent=2):
+    ...     return base**exponent
+    >>> make(parse_call("power(3)"), power)
+    9
+    >>> make(parse_call("power(3, exponnt=3)"), power)
+    Traceback (most recent call last):
+    thawline.errors.UserError: power has no argument 'exponnt', did you mean 'exponent'? It is power(base, exponent=2).
+    """
+    known = inspect.signature(maker)
+    bare = [p.replace(annotation=p.empty) for p in known.parameters.values()]
+    form = call.name + str(inspect.Signature(bare)).replace("*, ", "")
+    for key, _ in call.kwargs:
+        if key not in known.parameters:
+            hint = did_you_mean(key, known.parameters)
+            raise UserError(f"{call.name} has no argument {key!r}{hint or '.'} It is {form}.")
+    args, kwargs = [argument(value) for value in call.args], {key: argument(value) for key, value in call.kwargs}
+    try:
+        known.bind(*args, **kwargs)
+    except TypeError as error:
+        raise UserError(f"{call} does not fit {form}: {error}.") from None
+    return maker(*args, **kwargs)
 
 
 def _value(node: ast.expr) -> Any:

@@ -19,7 +19,6 @@ Seed = Annotated[_Whole, Field(ge=0, le=2**32 - 1)]
 Positive = Annotated[_Number, Field(gt=0)]
 NotNegative = Annotated[_Number, Field(ge=0)]
 Share = Annotated[_Number, Field(ge=0, le=1)]
-Part = Annotated[_Number, Field(gt=0, lt=1)]
 BelowOne = Annotated[_Number, Field(ge=0, lt=1)]
 Flag = Annotated[bool, Strict()]
 PathText = Annotated[str, BeforeValidator(forms.path_text), Field(min_length=1), "a path"]
@@ -56,7 +55,6 @@ class Model(_Section):
     add_tokens: Texts = Field(default=[], description="words to add to the vocabulary")
     revision: str | None = Field(default=None, description="branch, tag or commit on the hub")
     trust_remote_code: Flag = Field(default=False, description="run code that comes with a model from the hub")
-    untie: Flag = Field(default=False, description="give a head that shares its matrix with the embeddings a copy of its own")
 
 
 class Data(_Section):
@@ -69,8 +67,10 @@ class Data(_Section):
     id: str | None = Field(default=None, description="the column with an id per example; null: id, else the content's hash")
     weight: str | None = Field(default=None, description="the column with a weight per example")
     split: Split = Field(default="auto", description="how validation and test sets are made where they are not given")
-    validation_size: Part = Field(default=0.1, description="the share of the examples that a made validation set gets")
-    test_size: Part | None = Field(default=None, description="the share of a made test set; null: 0.2 where one table is cut")
+    validation_size: BelowOne = Field(default=0.1, description="the share of a made validation set; 0 makes none")
+    test_size: BelowOne | None = Field(
+        default=None, description="the share of a made test set, 0 makes none; null: 0.2 where one table is cut"
+    )
     drop_duplicates: Flag = Field(default=False, description="keep one of several examples with the same text and label")
     max_train_samples: Count | None = Field(default=None, description="train on at most so many examples, drawn by train.seed")
     max_eval_samples: Count | None = Field(default=None, description="evaluate on at most so many examples a split")

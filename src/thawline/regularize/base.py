@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from thawline.calls import parse_call
-from thawline.errors import UserError
+from thawline.calls import make, parse_call
 from thawline.table import Table
 
 if TYPE_CHECKING:
@@ -35,12 +33,7 @@ def regularizer(spec: str) -> Regularizer:
     True
     """
     call = parse_call(spec)
-    maker = REGULARIZERS[call.name]
-    try:
-        inspect.signature(maker).bind(*call.args, **dict(call.kwargs))
-    except TypeError as error:
-        raise UserError(f"{call} does not fit {call.name}{inspect.signature(maker)}: {error}.") from None
-    return maker(*call.args, **dict(call.kwargs))
+    return make(call, REGULARIZERS[call.name])
 
 
 def regularized(objective: Objective, specs: Iterable[str], model: nn.Module, *, stages: Stages) -> Objective:

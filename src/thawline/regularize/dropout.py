@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from thawline.models.stages import Stages
     from thawline.tasks.base import Objective
 
-# Some families keep the rate of attention dropout as a plain number on the module that uses it.
-_PLAIN = ("attention_dropout", "dropout_p", "dropout_prob")
+# Some families keep rates as plain numbers on the module that uses them.
+_PLAIN = ("attention_dropout", "activation_dropout", "hidden_dropout", "dropout", "dropout_p", "dropout_prob")
 
 
 def dropout(rates: float | Sequence[float]) -> Regularizer:
@@ -46,5 +46,5 @@ def set_rate(module: nn.Module, rate: float) -> None:
     if isinstance(module, nn.modules.dropout._DropoutNd):
         module.p = rate
     for name in _PLAIN:
-        if isinstance(getattr(module, name, None), float):
+        if isinstance(getattr(module, name, None), (int, float)):  # 0 is a whole number in some configs
             setattr(module, name, rate)

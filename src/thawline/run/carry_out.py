@@ -21,7 +21,7 @@ from thawline.train.checkpoint import Checkpoints
 from thawline.train.device import Device
 from thawline.train.forecast import advice, forecast, in_smaller_parts
 from thawline.train.loop import Loop, Observer
-from thawline.train.observe import ProgressBar, history, memory_watch, trackers
+from thawline.train.observe import ProgressBar, history, memory_watch, refuse_trackers, trackers
 
 _LEAST_MEMORY = 200 << 20
 
@@ -34,6 +34,7 @@ def carry_out(recipe: Recipe, say: Say, *, progress: bool = True) -> RunFolder:
     prepared = prepare(recipe, say)
     assembled = assemble(prepared, say)
     judge_of(assembled.recipe, prepared.task.problem)
+    refuse_trackers(recipe.train.report_to)
     foresee(prepared, assembled)
     device = device_of(assembled.recipe)
     folder = RunFolder(device.of_main(recipe.output.dir or str(next_folder(prepared.dataset.name))))
@@ -67,7 +68,7 @@ def resume(folder: RunFolder, say: Say, *, progress: bool = True) -> RunFolder:
 
 def device_of(recipe: Recipe) -> Device:
     """Return the device that a recipe names."""
-    return Device(recipe.train.device, trackers=recipe.train.report_to)
+    return Device(recipe.train.device)
 
 
 def silent(text: str) -> None:
@@ -177,8 +178,9 @@ class Job:
             observers.append(ProgressBar(loop.judge.metric))
         if self.device.device.type == "cpu":
             observers.append(memory_watch(available_bytes, least=_LEAST_MEMORY, advice=self._smaller))
-        if self.assembled.recipe.train.report_to:
-            observers.append(trackers(self.device, self.folder.path, self.assembled.recipe.train.model_dump()))
+        train = self.assembled.recipe.train
+        if train.report_to:
+            observers.append(trackers(self.device, train.report_to, self.folder.path, recipe=train.model_dump()))
         return observers
 
     @property

@@ -19,7 +19,7 @@ from thawline.run.folder import next_folder
 
 TEXTS = (
     "My flight is delayed again and nobody tells us why.",
-    "Self-driving cars will be tested in two more cities next year.",
+    "Self-driving cars will be tested in two more cities.",
     "Thank you so much, best service I have had in years!",
 )
 
@@ -32,7 +32,7 @@ _SETTINGS: dict[str, dict[str, Any]] = {
         "text": "text",
         "label": "sentiment",
         "drop_duplicates": True,
-        "validation_size": 0.02,
+        "validation_size": 0.01,
         "test_size": 0.06,
         "max_train_samples": 6000,
         "max_eval_samples": 2000,

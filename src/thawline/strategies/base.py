@@ -5,12 +5,11 @@ A strategy says what learns, how fast and when, as data and pure functions of pr
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from thawline.calls import Call, parse_call
-from thawline.errors import UserError, did_you_mean
+from thawline.calls import Call, make, parse_call
+from thawline.errors import UserError
 from thawline.table import Table
 
 if TYPE_CHECKING:
@@ -75,29 +74,7 @@ def strategy(spec: object) -> Strategy:
 
 
 def _make(call: Call) -> Strategy:
-    maker = STRATEGIES[call.name]
-    args = [_argument(value) for value in call.args]
-    kwargs = {key: _argument(value) for key, value in call.kwargs}
-    known = inspect.signature(maker)
-    for key in kwargs:
-        if key not in known.parameters:
-            hint = did_you_mean(key, known.parameters)
-            raise UserError(f"{call.name} has no argument {key!r}{hint or '.'} It is {call.name}{known_text(known)}.")
-    try:
-        known.bind(*args, **kwargs)
-    except TypeError as error:
-        raise UserError(f"{call} does not fit {call.name}{known_text(known)}: {error}.") from None
-    return maker(*args, **kwargs)
-
-
-def known_text(signature: inspect.Signature) -> str:
-    """Return a signature without types, as it is typed in a recipe."""
-    bare = [p.replace(annotation=inspect.Parameter.empty) for p in signature.parameters.values()]
-    return str(inspect.Signature(bare)).replace("*, ", "")
-
-
-def _argument(value: Any) -> Any:
-    return _make(value) if isinstance(value, Call) else value
+    return make(call, STRATEGIES[call.name], lambda value: _make(value) if isinstance(value, Call) else value)
 
 
 def spec_of(name: str, *args: Any, **kwargs: Any) -> str:

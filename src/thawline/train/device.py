@@ -25,14 +25,14 @@ class Device:
     """The processor that trains, with its processes.
 
     `name` is "auto" (cuda, then mps, then cpu) or a torch device; with `bf16` matrix products run in bfloat16 under autocast
-    while weights, gradients and optimiser state stay float32. `trackers` are names that accelerate knows.
+    while weights, gradients and optimiser state stay float32.
     """
 
-    def __init__(self, name: str = "auto", *, bf16: bool = False, trackers: Sequence[str] = ()) -> None:
+    def __init__(self, name: str = "auto", *, bf16: bool = False) -> None:
         # Said outright, since accelerate joins processes on the CPU only where it is asked to use it.
         cpu = name == "cpu" or (name == "auto" and not torch.accelerator.is_available())
         # Accelerate's own accumulation stays at 1: its `backward` would divide by it, and the loop divides by the weight.
-        self.accelerator = Accelerator(cpu=cpu, log_with=list(trackers) or None)
+        self.accelerator = Accelerator(cpu=cpu)
         self.device = self.accelerator.device if name in ("auto", "cpu") else torch.device(name)
         self.bf16 = bf16
 

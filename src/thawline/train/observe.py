@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, final
 
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS, filter_trackers, get_available_trackers
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from thawline.errors import MachineError
+from thawline.errors import MachineError, UserError, did_you_mean
 from thawline.train.device import Device
 from thawline.train.loop import Moment, Observer
 
@@ -65,16 +66,33 @@ class ProgressBar:
             return
         self._said = now
         start, first = self._start
-        left = (now - start) / max(1, moment.step - first) * (moment.total - moment.step)
-        self.console.print(f"step {moment.step}/{moment.total}  {told}  about {left:.0f} s left", highlight=False)
+        done = moment.step - first
+        left = f"  about {(now - start) / done * (moment.total - moment.step):.0f} s left" if done else ""
+        self.console.print(f"step {moment.step}/{moment.total}  {told}{left}", highlight=False)
 
     def close(self) -> None:
         """Take the bar away."""
         self._bar.stop()
 
 
-def trackers(device: Device, folder: Path, recipe: dict[str, Any]) -> Observer:
-    """Report to the trackers of accelerate that the device was made with; those that write files do it below `folder`."""
+def refuse_trackers(names: Sequence[str]) -> None:
+    """Raise UserError for a tracker that accelerate does not know, or whose package is not installed."""
+    for name in names:
+        if name not in LOGGER_TYPE_TO_CLASS:
+            hint = did_you_mean(name, LOGGER_TYPE_TO_CLASS)
+            raise UserError(
+                f"train.report_to: there is no tracker {name!r}{hint or '.'} Known: {', '.join(LOGGER_TYPE_TO_CLASS)}."
+            )
+        if name not in get_available_trackers():
+            raise UserError(
+                f"train.report_to: the package of {name} is not installed; type: pip install {name.replace('_', '-')}"
+            )
+
+
+def trackers(device: Device, names: Sequence[str], folder: Path, *, recipe: dict[str, Any]) -> Observer:
+    """Report to trackers of accelerate; those that write files do it below `folder`."""
+    # Set here and not when the accelerator is made: the run's folder is known only after its processes have agreed on it.
+    device.accelerator.log_with = filter_trackers(list(names), folder)
     device.accelerator.project_configuration.set_directories(str(folder))
     plain = {key: value for key, value in recipe.items() if isinstance(value, (int, float, str, bool))}
     device.accelerator.init_trackers("thawline", config=plain)

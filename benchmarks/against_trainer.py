@@ -1,0 +1,76 @@
+"""Thawline beside the transformers Trainer at its best documented setting: accuracy, time, peak memory; runs alternate.
+
+usage: against_trainer.py [--data sst2 trec6 banking77] [--seeds 5] [--tools thawline trainer-best] [--strategy full]
+Each finished run appends a line to results/against_trainer.jsonl; what stands there is skipped. `--table` prints the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from statistics import mean, median, stdev
+from typing import Any
+
+from results import append, finished, missing
+
+NAME = "against_trainer"
+LEARNING_RATE = {"sst2": 1e-4, "trec6": 1e-4, "banking77": 2e-4}
+
+
+def wanted(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return the runs in the order in which they alternate."""
+    common = {"epochs": options.epochs, "batch_size": 32, "strategy": options.strategy}
+    return [
+        {"tool": tool, "data": data, "seed": seed, "learning_rate": LEARNING_RATE[data], **common}
+        for seed in range(options.seeds)
+        for data in options.data
+        for tool in options.tools
+    ]
+
+
+def carry_out(run: dict[str, Any]) -> None:
+    """Carry out one run in a process of its own, and write it down."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder) / "result.json"
+        script = Path(__file__).parent / "one_run.py"
+        subprocess.run([sys.executable, str(script), json.dumps(run), str(place)], check=True, stdout=subprocess.DEVNULL)
+        result = json.loads(place.read_text())
+    append(NAME, {**run, **result})
+    print(json.dumps({**run, **result}), flush=True)
+
+
+def table() -> None:
+    """Print what has been measured, a line for each data set, strategy and tool."""
+    runs = finished(NAME)
+    groups = sorted({(r["data"], r["strategy"], r["epochs"], r["tool"]) for r in runs})
+    print("data         strategy    epochs tool             seeds accuracy          seconds  peak MB")
+    for data, strategy, epochs, tool in groups:
+        own = [r for r in runs if (r["data"], r["strategy"], r["epochs"], r["tool"]) == (data, strategy, epochs, tool)]
+        accuracy = [100 * r["accuracy"] for r in own]
+        spread = f"± {stdev(accuracy):.2f}" if len(own) > 1 else ""
+        seconds, peak = median(r["seconds"] for r in own), median(r["peak_memory_mb"] for r in own)
+        name = f"{data:12} {strategy:11} {epochs:6} {tool:16} {len(own):5}"
+        print(f"{name} {mean(accuracy):.2f} {spread:8} {seconds:10.1f} {peak:8.0f}")
+
+
+def main() -> None:
+    """Fill in what is missing, then print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", nargs="*", default=["sst2", "trec6", "banking77"])
+    parser.add_argument("--tools", nargs="*", default=["thawline", "trainer-best"])
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--strategy", default="full")
+    parser.add_argument("--table", action="store_true", help="only print the table")
+    options = parser.parse_args()
+    for run in [] if options.table else missing(NAME, wanted(options)):
+        carry_out(run)
+    table()
+
+
+if __name__ == "__main__":
+    main()
