@@ -133,6 +133,11 @@ def test_nothing_is_measured_that_nobody_asked_for(fitted: Any) -> None:
     assert not [name for name in fitted.metrics_["validation"] if "baseline" in name or "ci95" in name]
 
 
+def test_nothing_held_out() -> None:
+    estimator = small(validation_size=0).fit(X, Y)
+    assert estimator.metrics_.keys() == {"train"} and any("train: 24 examples" in note for note in estimator.notes_)
+
+
 @pytest.mark.parametrize(
     "classes",
     [

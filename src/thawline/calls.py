@@ -47,25 +47,37 @@ def parse_call(text: str) -> Call:
     source = _OWN.sub(lambda m: m[1] or f"{m[2]}.{_MARK}.{m[3]}", text.strip())
     try:
         value = _value(ast.parse(source, mode="eval").body)
-    except (SyntaxError, ValueError, RecursionError) as error:
-        raise UserError(f"{text!r} is not a name or a call such as layerwise(full, decay=0.9) ({error}).") from None
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise UserError(f"{text[:200]!r} is not a name or a call such as layerwise(full, decay=0.9) ({error}).") from None
     if not isinstance(value, Call):
-        raise UserError(f"{text!r} is a bare value; expected a name or a call such as layerwise(full, decay=0.9).")
+        raise UserError(f"{text[:200]!r} is a bare value; expected a name or a call such as layerwise(full, decay=0.9).")
     return value
 
 
-def make(call: Call, maker: Callable[..., T], argument: Callable[[Any], Any] = lambda value: value) -> T:
+def make(call: Call, maker: Callable[..., T], kind: str, *, argument: Callable[[Any], Any] = lambda value: value) -> T:
     """Call `maker` with the arguments of `call`, each turned by `argument`; raises UserError where they do not fit it.
 
-    >>> def power(base, *, exponent=2):
+    `kind` is what the maker must be declared to return: a recipe may come from anybody, and must not be able to call whatever
+    function it names.
+
+    >>> def power(base, *, exponent=2) -> Number:
     ...     return base**exponent
-    >>> make(parse_call("power(3)"), power)
+    >>> make(parse_call("power(3)"), power, "Number")
     9
-    >>> make(parse_call("power(3, exponnt=3)"), power)
+    >>> make(parse_call("power(3, exponnt=3)"), power, "Number")
     Traceback (most recent call last):
     thawline.errors.UserError: power has no argument 'exponnt', did you mean 'exponent'? It is power(base, exponent=2).
+    >>> make(parse_call("os:system('true')"), __import__("os").system, "Number")
+    Traceback (most recent call last):
+    thawline.errors.UserError: os:system is not declared to return a Number, so it is not called.
     """
-    known = inspect.signature(maker)
+    try:
+        known = inspect.signature(maker)
+    except (TypeError, ValueError):
+        known = inspect.Signature()
+    declared = known.return_annotation
+    if not str(getattr(declared, "__name__", declared)).endswith(kind):
+        raise UserError(f"{call.name} is not declared to return a {kind}, so it is not called.")
     bare = [p.replace(annotation=p.empty) for p in known.parameters.values()]
     form = call.name + str(inspect.Signature(bare)).replace("*, ", "")
     for key, _ in call.kwargs:

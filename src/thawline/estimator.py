@@ -128,8 +128,9 @@ class TextClassifier(ClassifierMixin, _TextEstimator):  # type: ignore[misc]
     "freeze(0.5)", or what `tl.gradual(tl.full())` returns; `regularize` call forms such as ["l2(1e-4)"]. `epochs`, `max_steps`
     (instead of epochs), `batch_size` (examples a step), `learning_rate`, `max_length` (tokens), `class_weights` (none, auto, or
     {class: weight}) and `seed` are those of a recipe. `recipe` takes any other of its keys, as in {"train.warmup": 0.2}, and
-    wins. `validation_size` is the share of the examples that is held out to choose the best epoch by. Each fit makes a run's
-    folder within `folder`; without one the run is temporary and lives as long as what was fitted. `verbose` shows progress.
+    wins. `validation_size` is the share of the examples that is held out to choose the best epoch by, 0 for none. Each fit
+    makes a run's folder within `folder`; without one the run is temporary and lives as long as what was fitted. `verbose` shows
+    progress and notes.
 
     After `fit` there are `classes_`, `run_` (a `Run`), `metrics_` (of the held-out examples) and `notes_` (what was told).
     What cannot be used raises ValueError, or TypeError where X holds something else than texts.

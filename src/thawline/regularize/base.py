@@ -33,7 +33,7 @@ def regularizer(spec: str) -> Regularizer:
     True
     """
     call = parse_call(spec)
-    return make(call, REGULARIZERS[call.name])
+    return make(call, REGULARIZERS[call.name], "Regularizer")
 
 
 def regularized(objective: Objective, specs: Iterable[str], model: nn.Module, *, stages: Stages) -> Objective:

@@ -74,7 +74,10 @@ def strategy(spec: object) -> Strategy:
 
 
 def _make(call: Call) -> Strategy:
-    return make(call, STRATEGIES[call.name], lambda value: _make(value) if isinstance(value, Call) else value)
+    def argument(value: Any) -> Any:
+        return _make(value) if isinstance(value, Call) else value
+
+    return make(call, STRATEGIES[call.name], "Strategy", argument=argument)
 
 
 def spec_of(name: str, *args: Any, **kwargs: Any) -> str:

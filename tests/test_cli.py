@@ -1,0 +1,243 @@
+"""The verbs of the command line, run in this process; what they print for programs, and for people."""
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from families import folder_of
+
+import thawline as tl
+from thawline.cli import main
+from thawline.cli.stream import chunks
+from thawline.errors import DataError
+from thawline.version import __version__
+
+WORDS = "warm funny dull noisy quiet lovely awful film card coffee".split()
+
+
+class Done(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Thawline = Callable[..., Done]
+
+
+@pytest.fixture
+def thawline(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Thawline:
+    """Runs a command in an empty folder; `stdin` is what it reads there."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: object, stdin: bytes = b"") -> Done:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        code = main(list(map(str, words)))
+        return Done(code, *capsys.readouterr())
+
+    return run
+
+
+def settings(**more: Any) -> list[str]:
+    quick = {"model": folder_of("bert"), "train.bf16": "false", "train.lr": 1e-3, "train.batch_size": 8}
+    quick |= {"evaluate.bootstrap_samples": 20, "train.seed": 3, **more}
+    return [f"{key}={value}" for key, value in quick.items()]
+
+
+def write_table(path: Path, n: int = 60, labels: Sequence[str] = ("good", "bad")) -> Path:
+    """Texts that say their label."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["review", "label"])
+        for i in range(n):
+            label = labels[i % len(labels)]
+            writer.writerow([f"{label} {WORDS[i % 10]} {WORDS[i % 7]} number {i}", label])
+    return path
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_table(tmp_path_factory.mktemp("data") / "reviews.csv")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, table: Path) -> Path:
+    """The folder of a finished run, made by the command."""
+    folder = tmp_path_factory.mktemp("runs") / "reviews"
+    assert main(["train", str(table), *settings(), "--output", str(folder)]) == 0
+    return folder
+
+
+def test_version_and_help(thawline: Thawline) -> None:
+    assert thawline("--version") == (0, f"thawline {__version__}\n", "")
+    code, out, _ = thawline()
+    assert code == 0
+    for verb in "train evaluate predict resume check init doctor quickstart".split():
+        assert f" {verb} " in out
+        assert thawline(verb, "--help").code == 0
+
+
+def test_help_is_quick_and_light() -> None:
+    """Twice 0.5 s, since other tests run beside; what it imports decides."""
+    best = min(seconds_of([sys.executable, "-m", "thawline", "--help"]) for _ in range(3))
+    assert best < 1.0
+    script = (
+        "import sys, thawline.cli as c; c.main(['--help']); sys.exit(bool({'torch', 'pyarrow', 'numpy'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", script], stdout=subprocess.DEVNULL, check=False).returncode == 0
+
+
+def seconds_of(command: list[str]) -> float:
+    start = time.perf_counter()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - start
+
+
+def test_train_says_what_came_of_it(thawline: Thawline, table: Path) -> None:
+    code, out, err = thawline("train", table, *settings(max_steps=2))
+    assert code == 0
+    assert "f1_macro" in out and "tfidf" in out and "the model minus tfidf is" in out
+    assert out.strip().startswith("test, n = 12")
+    assert "thawline predict runs/reviews-1 FILE" in err
+    assert thawline("train", table, *settings(max_steps=1)).code == 0
+    assert Path("runs/reviews-2/metrics.json").is_file()
+
+
+def test_train_without_a_test_split_says_so(thawline: Thawline, tmp_path: Path) -> None:
+    folder = tmp_path / "split"
+    folder.mkdir()
+    write_table(folder / "train.csv")
+    code, out, err = thawline("train", folder, *settings(max_steps=1), "--output", "run")
+    assert (code, out.strip().split(",")[0]) == (0, "validation")
+    assert "there is no test split" in err
+    assert json.loads(thawline("evaluate", "run", "--json").out)["n"] > 0
+
+
+def test_train_with_neither_split(thawline: Thawline, tmp_path: Path) -> None:
+    (tmp_path / "split").mkdir()
+    write_table(tmp_path / "split" / "train.csv")
+    code, out, err = thawline("train", "split", *settings(max_steps=1), "data.validation_size=null", "data.split=given")
+    assert code == 0, err
+    assert out.strip() == "" or "validation" in out
+
+
+def test_evaluate(thawline: Thawline, finished: Path, table: Path) -> None:
+    known = json.loads((finished / "metrics.json").read_text())["test"]
+    assert json.loads(thawline("evaluate", finished, "--json").out) == known
+    assert f"{known['accuracy']:.3f}" in thawline("evaluate", finished).out
+    code, out, err = thawline("evaluate", finished, "--data", table, "--json")
+    assert (code, json.loads(out)["n"]) == (0, 60)
+    assert "reviews, n = 60" not in out
+    assert (finished / "predictions" / "reviews.jsonl").is_file()
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv"])
+def test_predict_a_file(thawline: Thawline, finished: Path, table: Path, suffix: str) -> None:
+    code, out, err = thawline("predict", finished, table, "--output", f"answers{suffix}")
+    assert (code, out) == (0, "")
+    assert f"60 predictions are in answers{suffix}" in err
+    text = Path(f"answers{suffix}").read_text()
+    assert len(text.splitlines()) == 60 + (suffix == ".csv")
+    if suffix == ".jsonl":
+        assert thawline("predict", finished, table).out == text
+
+
+def test_predict_lines_and_objects_alike(thawline: Thawline, finished: Path) -> None:
+    texts = ["good film", "bad coffee", "", "good film"]
+    lines = thawline("predict", finished, "-", stdin="\n".join(texts).encode() + b"\n")
+    objects = "".join(json.dumps({"review": text}) + "\n" for text in texts)
+    assert thawline("predict", finished, "-", stdin=objects.encode()).out == lines.out
+    found = [json.loads(line) for line in lines.out.splitlines()]
+    assert [one["id"] for one in found] == [one["id"] for one in tl.load_run(finished).predict(texts)]
+    assert len({one["id"] for one in found}) == 4
+    assert "empty" in lines.err
+
+
+def test_chunks_number_the_lines_they_cannot_read() -> None:
+    assert [len(part) for part in chunks([b"a\n"] * 5, ["text"], size=2)] == [2, 2, 1]
+    for lines, names, said in [
+        ([b'{"a": 1}\n', b"no\n"], ["text"], "Line 2"),
+        ([b"fine\n", b"\xff\n"], ["text"], "Line 2"),
+        ([b"one text\n"], ["premise", "hypothesis"], '"premise"'),
+        ([], ["text"], "empty"),
+    ]:
+        with pytest.raises(DataError, match=said):
+            list(chunks(lines, names))
+
+
+def test_equal_texts_far_apart_have_ids_of_their_own(
+    thawline: Thawline, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = b"good film\n" * 1500
+    found = [json.loads(line)["id"] for line in thawline("predict", finished, "-", stdin=texts).out.splitlines()]
+    assert len(set(found)) == 1500
+
+
+def test_resume_of_a_finished_run(thawline: Thawline, finished: Path) -> None:
+    code, out, err = thawline("resume", finished)
+    assert (code, out) == (0, "")
+    assert "is finished" in err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_run_says_how_to_go_on(thawline: Thawline, table: Path, number: signal.Signals) -> None:
+    thread = threading.Thread(target=send_when_written, args=(Path("run/history.jsonl").absolute(), number))
+    thread.start()
+    code, out, err = thawline("train", table, *settings(epochs=400), "--output", "run")
+    thread.join()
+    assert (code, out) == (130, "")
+    assert "the last checkpoint is kept" in err
+    assert err.strip().endswith("thawline resume run")
+    recipe = Path("run/recipe.yaml")
+    recipe.write_text(recipe.read_text().replace("epochs: 400.0", "epochs: 1.0"))  # no need to wait for all of it
+    code, out, err = thawline("resume", "run")
+    assert (code, "resumed at step" in err, "f1_macro" in out) == (0, True, True)
+
+
+def send_when_written(path: Path, number: signal.Signals) -> None:
+    end = time.monotonic() + 60
+    while time.monotonic() < end and not (path.is_file() and path.stat().st_size):
+        time.sleep(0.01)
+    os.kill(os.getpid(), number)
+
+
+def test_check(thawline: Thawline, table: Path) -> None:
+    code, out, err = thawline("check", table, "data.drop_duplicates=true")
+    assert code == 0
+    assert "class_balance" in out and "good 21" in out
+    assert "single_label_classification" in err and "test 12" in err
+    assert not Path("runs").exists()
+
+
+def test_check_is_light(table: Path) -> None:
+    script = f"import sys, thawline.cli as c; c.main(['check', {str(table)!r}]); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], stdout=subprocess.DEVNULL, check=False).returncode == 0
+
+
+def test_init_writes_a_recipe_that_trains(thawline: Thawline, table: Path) -> None:
+    code, _, err = thawline("init", table)
+    assert (code, "thawline train recipe.yaml" in err) == (0, True)
+    text = Path("recipe.yaml").read_text()
+    assert "  text: review\n" in text and "problem: single_label_classification\n" in text and "# " in text
+    again = thawline("init", table)
+    assert (again.code, "nothing is written over" in again.err) == (2, True)
+    assert Path("recipe.yaml").read_text() == text
+    assert thawline("train", "recipe.yaml", *settings(max_steps=1)).code == 0
+
+
+def test_doctor(thawline: Thawline) -> None:
+    assert "torch" in thawline("doctor").out
+
+
+def test_module_is_the_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "thawline", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"thawline {__version__}\n"
