@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from families import folder_of
 
 import thawline as tl
+from families import folder_of
 from thawline.cli import main
 from thawline.cli.stream import chunks
 from thawline.errors import DataError
 from thawline.version import __version__
 
-WORDS = "warm funny dull noisy quiet lovely awful film card coffee".split()
+WORDS = ["warm", "funny", "dull", "noisy", "quiet", "lovely", "awful", "film", "card", "coffee"]
 
 
 class Done(NamedTuple):
@@ -81,7 +81,7 @@ def test_version_and_help(thawline: Thawline) -> None:
     assert thawline("--version") == (0, f"thawline {__version__}\n", "")
     code, out, _ = thawline()
     assert code == 0
-    for verb in "train evaluate predict resume check init doctor quickstart".split():
+    for verb in ["train", "evaluate", "predict", "resume", "check", "init", "doctor", "quickstart"]:
         assert f" {verb} " in out
         assert thawline(verb, "--help").code == 0
 
@@ -125,18 +125,18 @@ def test_train_without_a_test_split_says_so(thawline: Thawline, tmp_path: Path) 
 def test_train_with_neither_split(thawline: Thawline, tmp_path: Path) -> None:
     (tmp_path / "split").mkdir()
     write_table(tmp_path / "split" / "train.csv")
-    code, out, err = thawline("train", "split", *settings(max_steps=1), "data.validation_size=null", "data.split=given")
-    assert code == 0, err
-    assert out.strip() == "" or "validation" in out
+    code, out, err = thawline("train", "split", *settings(max_steps=1), "data.validation_size=0")
+    assert (code, out) == (0, "")
+    assert "nothing was measured" in err
 
 
 def test_evaluate(thawline: Thawline, finished: Path, table: Path) -> None:
     known = json.loads((finished / "metrics.json").read_text())["test"]
     assert json.loads(thawline("evaluate", finished, "--json").out) == known
     assert f"{known['accuracy']:.3f}" in thawline("evaluate", finished).out
-    code, out, err = thawline("evaluate", finished, "--data", table, "--json")
+    code, out, _ = thawline("evaluate", finished, "--data", table, "--json")
     assert (code, json.loads(out)["n"]) == (0, 60)
-    assert "reviews, n = 60" not in out
+    assert thawline("evaluate", finished, "--data", table).out.strip().startswith("reviews, n = 60")
     assert (finished / "predictions" / "reviews.jsonl").is_file()
 
 
@@ -197,8 +197,8 @@ def test_interrupted_run_says_how_to_go_on(thawline: Thawline, table: Path, numb
     assert (code, out) == (130, "")
     assert "the last checkpoint is kept" in err
     assert err.strip().endswith("thawline resume run")
-    recipe = Path("run/recipe.yaml")
-    recipe.write_text(recipe.read_text().replace("epochs: 400.0", "epochs: 1.0"))  # no need to wait for all of it
+    decisions = Path("run/decisions.json")
+    decisions.write_text(json.dumps({**json.loads(decisions.read_text()), "steps": 20}))  # no need to wait for all of it
     code, out, err = thawline("resume", "run")
     assert (code, "resumed at step" in err, "f1_macro" in out) == (0, True, True)
 

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from families import folder_of
-from test_cli import Thawline, finished, settings, table, thawline, write_table
 
 import thawline.cli.entry as entry
+from families import folder_of
+from test_cli import Thawline, finished, table, thawline, write_table
 from thawline.errors import DivergedError, MachineError
 
 __all__ = ["finished", "table", "thawline"]  # fixtures
@@ -74,7 +74,7 @@ MISTAKES = {
     "not a run to resume": ("resume taken", ["taken is not a run's folder"]),
     "check would stop": ("check one.csv", ["stop the training"]),
     "check reads like train": ("check review.csv", ["did you mean 'reviews.csv'"]),
-    "init without data": ("init review.csv", ["did you mean 'reviews.csv'"]),
+    "init without data": ("init review.csv --output new.yaml", ["did you mean 'reviews.csv'"]),
     "init without labels": ("init unlabelled.csv --output new.yaml", ["label"]),
     "init with a strange name": ("init reviews.csv --output new.txt", [".yaml"]),
     "init into nowhere": ("init reviews.csv --output no/new.yaml", ["no folder no"]),

@@ -77,19 +77,19 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="print the metrics as JSON and nothing else on stdout")] = False,
 ) -> None:
     """Show the metrics of a run, or measure its model on other labelled data."""
-    folder, name = _folder(run), Path(data).stem if data is not None else "test"
+    folder = _folder(run)
     if data is None:
         found = _finished(folder)
-        name = show.measured(found) or name
+        name = show.measured(found)
     else:
         from thawline.run.api import Run
 
+        name = Path(data).stem
         found = {name: Run(run).evaluate(data, say=say).section}
     if as_json:
-        print(json.dumps(found.get(name, {}), indent=1))
+        print(json.dumps(found.get(name, {}), indent=1, ensure_ascii=False))
     else:
-        problem = str(folder.recipe().task.problem)
-        show.metrics(found if data is None else {"test": found[name]}, problem=problem, folder=folder.path)
+        show.metrics(found, name, problem=str(folder.recipe().task.problem), folder=folder.path)
 
 
 @app.command()
@@ -189,7 +189,8 @@ def _train(recipe: Recipe, *, next_steps: bool = True) -> Path:
 
 
 def _show(folder: RunFolder, *, next_steps: bool = True) -> Path:
-    show.metrics(_finished(folder), problem=str(folder.recipe().task.problem), folder=folder.path)
+    found = _finished(folder)
+    show.metrics(found, show.measured(found), problem=str(folder.recipe().task.problem), folder=folder.path)
     if next_steps:
         show.what_next(folder.path)
     return folder.path

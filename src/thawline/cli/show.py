@@ -50,25 +50,22 @@ def result(*parts: RenderableType) -> None:
     console.print(*parts, sep="\n")
 
 
-def metrics(found: Mapping[str, Any], *, problem: str, folder: Path) -> None:
-    """Print the test section of `metrics.json` as a table; where there is none, the validation section, and say so."""
+def metrics(found: Mapping[str, Any], name: str, *, problem: str, folder: Path) -> None:
+    """Print one section of metrics as a table; say where there is none, and where it is only the validation split's."""
     from thawline.evaluate.metrics import main_metric
     from thawline.evaluate.tables import metrics_table
 
-    split = measured(found)
-    if split is None:
-        say(
-            f"note: the data had neither a test nor a validation split, so nothing was measured; see {folder / 'history.jsonl'}"
-        )
+    if name not in found:
+        say(f"note: there was neither a test nor a validation split, so nothing was measured; see {folder / 'history.jsonl'}")
         return
-    if split != "test":
+    if name == "validation":
         say("note: there is no test split; these are the metrics of the validation split, which also chose the best checkpoint")
-    result("", metrics_table(found[split], main=main_metric(problem), title=split))
+    result("", metrics_table(found[name], main=main_metric(problem), title=name))
 
 
-def measured(found: Mapping[str, Any]) -> str | None:
-    """Return the section of `metrics.json` that says how good the model is: "test", else "validation", else None."""
-    return next((split for split in ("test", "validation") if split in found), None)
+def measured(found: Mapping[str, Any]) -> str:
+    """Return the section of `metrics.json` that says how good the model is: "validation" where only that is there, else "test"."""
+    return "validation" if "validation" in found and "test" not in found else "test"
 
 
 def what_next(folder: Path) -> None:

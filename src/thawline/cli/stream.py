@@ -42,13 +42,14 @@ def _answers(folder: Path, file: str, *, bar: bool) -> Iterator[Prediction]:
     from thawline.run.api import Run
 
     run = Run(folder)
+    model = run.model  # first, since it says where a run is not finished
     if file == "-":
         with progress("answering", None, bar=bar) as told:
             yield from _of_lines(run, sys.stdin.buffer, told)
     else:
         examples = run.examples(file, say=say)
         with progress("answering", len(examples), bar=bar) as told:
-            yield from run.stream(examples, told)
+            yield from model.stream(iter(examples), told)
 
 
 def _of_lines(run: Run, lines: Iterable[bytes], told: Callable[[int], None]) -> Iterator[Prediction]:

@@ -22,7 +22,7 @@ _LEARNED = 0.1  # share of the targets' spread by which a number may be off
 
 
 def check_task(
-    task: Task, model: nn.Module, examples: Sequence[Example], *, learning_rate: float = 3e-3, steps: int = 100
+    task: Task, model: nn.Module, examples: Sequence[Example], *, learning_rate: float = 3e-3, steps: int = 200
 ) -> None:
     """Check a task with a model under its head, on about 16 labelled examples of different lengths.
 
