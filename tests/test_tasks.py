@@ -158,6 +158,18 @@ def test_long_texts_are_cut_and_their_length_is_kept(name: str) -> None:
     assert len(pair["input_ids"]) == 12 < pair["full_length"]
 
 
+@pytest.mark.parametrize("name", FAMILIES)
+def test_empty_texts_are_answered_alone_as_among_others(name: str) -> None:
+    """Tokenizers that add nothing at the ends make no token of them, and no model runs on none."""
+    task = task_of(name)
+    model, rows = model_of(name, task), [{"id": "0", "text": ""}, {"id": "1", "text": SENTENCES[0]}]
+    items = task.encode(rows)
+    with torch.no_grad():
+        together = task.decode(task.forward(model, task.collate(items)), ["0", "1"])[0]
+        alone = task.decode(task.forward(model, task.collate(items[:1])), ["0"])[0]
+    assert list(together["scores"].values()) == pytest.approx(list(alone["scores"].values()), abs=1e-5)
+
+
 def test_encoding_key_changes_with_what_changes_the_items() -> None:
     keys = [task_of("bert").encoding_key(), task_of("bert", max_length=16).encoding_key(), task_of("distilbert").encoding_key()]
     longer = task_of("bert")

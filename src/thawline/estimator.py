@@ -64,9 +64,7 @@ class _TextEstimator(BaseEstimator):  # type: ignore[misc]
             if self.folder is None:
                 shutil.rmtree(run.folder / "checkpoints", ignore_errors=True)
             weakref.finalize(run, undo.pop_all().close)
-        self.run_, self.notes_ = run, notes
-        # Intervals take longer than training on little data, so there are none: those of one resample say nothing.
-        self.metrics_ = {name: _without_intervals(section) for name, section in run.metrics.items()}
+        self.run_, self.metrics_, self.notes_ = run, run.metrics, notes
 
     def _recipe(self, arguments: Mapping[str, Any]) -> Recipe:
         """Return the recipe of the parameters, under what `recipe` says."""
@@ -80,7 +78,7 @@ class _TextEstimator(BaseEstimator):  # type: ignore[misc]
             max_length=self.max_length,
             validation_size=self.validation_size,
             seed=self.seed,
-            **{"evaluate.baselines": False, "evaluate.bootstrap_samples": 1, "data.path": "given"},
+            **{"evaluate.baselines": False, "evaluate.bootstrap_samples": 0, "data.path": "given"},
             **length,
             **arguments,
         )
@@ -214,10 +212,6 @@ def _texts(X: Any) -> _Table:  # noqa: N803
     for row, cell in ((row, cell) for row, line in enumerate(cells) for cell in line if not isinstance(cell, str)):
         raise TypeError(f"X holds {cell!r:.60}, a {type(cell).__name__}, in row {row}; {wanted}.")
     return dict(zip(("text", "text_pair"), cells.T.tolist(), strict=False))
-
-
-def _without_intervals(section: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in section.items() if not name.endswith("_ci95")}
 
 
 def _weight(sample_weight: Any) -> _Table:

@@ -58,13 +58,13 @@ def metrics(found: Mapping[str, Any], name: str, *, problem: str, folder: Path) 
     if name not in found:
         say(f"note: there was neither a test nor a validation split, so nothing was measured; see {folder / 'history.jsonl'}")
         return
-    if name == "validation":
+    if name == "validation" and "train" in found:  # the run's own, not data of that name
         say("note: there is no test split; these are the metrics of the validation split, which also chose the best checkpoint")
     result("", metrics_table(found[name], main=main_metric(problem), title=name))
 
 
 def measured(found: Mapping[str, Any]) -> str:
-    """Return the section of `metrics.json` that says how good the model is: "validation" where only that is there, else "test"."""
+    """Return the section of `metrics.json` that says how good the model is: "test", or "validation" where only that is there."""
     return "validation" if "validation" in found and "test" not in found else "test"
 
 

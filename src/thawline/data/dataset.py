@@ -190,11 +190,14 @@ def _without_duplicates(parts: Parts, columns: Columns) -> tuple[Parts, list[Fin
 def _divided(parts: Parts, columns: Columns, options: Options) -> tuple[Parts, list[Finding]]:
     """Make the splits that are not given: both from one table; validation, and test if its size is set, from train."""
     one = "all" in parts
+    if one and options.split == "given":
+        raise DataError("data.split is given, but the data is one table without splits; expected a folder with train, test, …")
     sizes = {
         "test": (TEST_SIZE if one else 0.0) if options.test_size is None else options.test_size,
         "validation": VALIDATION_SIZE if options.validation_size is None else options.validation_size,
     }
-    sizes = {split: size for split, size in sizes.items() if size and split not in parts}
+    makes = options.split != "given"
+    sizes = {split: size for split, size in sizes.items() if makes and size and split not in parts}
     whole = parts.pop("all") if one else parts.pop("train")
     findings = []
     if "test" not in parts and "test" not in sizes:

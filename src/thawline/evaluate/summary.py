@@ -40,7 +40,7 @@ def summarize(
 
     `labels` are those the model knows, by name; a label of the data that is not among them counts as wrong and is told.
     `baselines` are predictions by name, in the form of the targets. The model, and each baseline but "majority" minus it, get
-    95 % intervals from `samples` paired resamples. Raises DataError where there is nothing to compare with.
+    95 % intervals from `samples` paired resamples (none with 0). Raises DataError where there is nothing to compare with.
 
     >>> examples = [{"id": str(i), "label": "ab"[i % 2]} for i in range(10)]
     >>> predictions: list[Prediction] = [{"id": str(i), "label": "a" if i else "b"} for i in range(10)]
@@ -55,14 +55,15 @@ def summarize(
 
     own = METRICS[problem](true, model)
     beside = {name: METRICS[problem](true, rival) for name, rival in rivals.items()}
-    intervals = _intervals(problem, [true, model], rivals, samples=samples, seed=seed)
+    intervals = _intervals(problem, [true, model], rivals, samples=samples, seed=seed) if samples else {}
     section: dict[str, Any] = {**own, "n": len(true)}
-    section |= {f"{metric}_ci95": list(intervals[metric]) for metric in own}
+    section |= {f"{metric}_ci95": list(intervals[metric]) for metric in own if intervals}
     for name, theirs in beside.items():
         entry: dict[str, Any] = dict(theirs)
         for metric in own if name != "majority" else ():
             entry[f"{metric}_difference"] = own[metric] - theirs[metric]
-            entry[f"{metric}_difference_ci95"] = list(intervals[f"{name} {metric}"])
+            if intervals:
+                entry[f"{metric}_difference_ci95"] = list(intervals[f"{name} {metric}"])
         section.setdefault("baseline", {})[name] = entry
     return Summary(section, _unknown(problem, targets, labels))
 

@@ -24,7 +24,7 @@ def metrics_table(section: Mapping[str, Any], *, main: str, title: str = "") -> 
     accuracy    0.800 [0.680, 0.900]     0.500
     """
     rivals: Mapping[str, Mapping[str, Any]] = section.get("baseline", {})
-    metrics = [name for name in section if f"{name}_ci95" in section]
+    metrics = [name for name in section if name in GREATER]
     compared = [name for name in rivals if _difference(rivals[name], main) is not None]
     heading = f"{title}, n = {section['n']:,}, [95 % intervals]".removeprefix(", ")
     table = Table(title=Text(heading), title_justify="left", box=None, pad_edge=False, header_style="bold")
@@ -32,7 +32,7 @@ def metrics_table(section: Mapping[str, Any], *, main: str, title: str = "") -> 
     for name in ["model", *rivals, *(f"model - {name}" for name in compared)]:
         table.add_column(Text(name), justify="right")
     for metric in metrics:
-        cells = [_interval(section[metric], *section[f"{metric}_ci95"])]
+        cells = [_interval(section[metric], *section.get(f"{metric}_ci95", ()))]
         cells += [_number(rivals[name][metric]) for name in rivals]
         for name in compared:
             found = _difference(rivals[name], metric)
@@ -49,11 +49,13 @@ def sentences(section: Mapping[str, Any], *, main: str) -> list[str]:
 
 def _difference(entry: Mapping[str, Any], metric: str) -> Difference | None:
     value = entry.get(f"{metric}_difference")
-    return None if value is None else Difference(value, *entry[f"{metric}_difference_ci95"])
+    between = entry.get(f"{metric}_difference_ci95")
+    return None if value is None or between is None else Difference(value, *between)
 
 
-def _interval(value: float, low: float, high: float, *, sign: str = "") -> str:
-    return f"{_number(value, sign)} [{_number(low, sign)}, {_number(high, sign)}]"
+def _interval(value: float, *bounds: float, sign: str = "") -> str:
+    within = ", ".join(_number(bound, sign) for bound in bounds)
+    return f"{_number(value, sign)} [{within}]" if bounds else _number(value, sign)
 
 
 def _number(value: float, sign: str = "") -> str:

@@ -9,6 +9,8 @@ import importlib.metadata
 import importlib.util
 import json
 import re
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 from thawline.errors import ModelError, did_you_mean
@@ -19,7 +21,7 @@ _DEPTH = 4
 
 def package_folder(name: str) -> Path:
     """Return the folder of an installed package, by import name or distribution name; raises ModelError where there is none."""
-    for candidate in (name, *_imports_of(name)):
+    for candidate in chain([name], _imports_of(name)):
         try:
             spec = importlib.util.find_spec(candidate)
         except (ImportError, ValueError):
@@ -54,7 +56,8 @@ def _is_model(config: Path) -> bool:
     return "model_type" in json.loads(config.read_text(encoding="utf-8"))
 
 
-def _imports_of(name: str) -> list[str]:
+def _imports_of(name: str) -> Iterator[str]:
+    # A generator: reading what all packages hold takes half a second, and is for nothing where `name` is an import name.
     wanted = re.sub(r"[-_.]+", "-", name).lower()
     places = importlib.metadata.packages_distributions()
-    return [top for top, dists in places.items() if any(re.sub(r"[-_.]+", "-", d).lower() == wanted for d in dists)]
+    yield from (top for top, dists in places.items() if any(re.sub(r"[-_.]+", "-", d).lower() == wanted for d in dists))

@@ -149,7 +149,7 @@ class Store(_Section):
 class Evaluate(_Section):
     """How the result is measured."""
 
-    bootstrap_samples: Count = Field(default=1000, description="resamples behind each 95 % interval")
+    bootstrap_samples: Steps = Field(default=1000, description="resamples behind each 95 % interval; 0: no intervals")
     baselines: Flag = Field(default=True, description="measure simple baselines beside the model")
 
 

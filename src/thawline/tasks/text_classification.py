@@ -71,7 +71,16 @@ class TextClassification(Task):
             short = self.tokenizer(texts[i], pair, truncation=True, max_length=self.max_length, **options)
             for name, values in columns.items():
                 values[i] = short[name]
+        for i in (i for i, length in enumerate(lengths) if length == 0):
+            for name, values in columns.items():
+                values[i] = [self._blank if name == "input_ids" else 0]
         return [{**{name: values[i] for name, values in columns.items()}, "full_length": n} for i, n in enumerate(lengths)]
+
+    @property
+    def _blank(self) -> int:
+        """What stands for a text of no tokens, on which no model runs: not the pad token, where there is another."""
+        known = [self.tokenizer.bos_token_id, self.tokenizer.eos_token_id, self.tokenizer.pad_token_id]
+        return next((i for i in known if i not in (None, self.tokenizer.pad_token_id)), self.tokenizer.pad_token_id)
 
     def targets(self, examples: Mapping[str, Any]) -> np.ndarray:
         values = examples["label"]
