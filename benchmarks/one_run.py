@@ -73,9 +73,7 @@ def trainer(run: dict[str, Any]) -> dict[str, Any]:
 
     data = data.map(encode, batched=True, remove_columns=data["train"].column_names)
     torch.manual_seed(run["seed"])
-    model = transformers.AutoModelForSequenceClassification.from_pretrained(
-        place, num_labels=len(labels), dtype=torch.float32
-    )
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(place, num_labels=len(labels), dtype=torch.float32)
     freeze(model, run.get("strategy", "full"))
     best = {"bf16": True, "train_sampling_strategy": "group_by_length"} if run["tool"] == "trainer-best" else {}
     arguments = transformers.TrainingArguments(

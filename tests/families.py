@@ -36,7 +36,8 @@ SENTENCES = [
 _WORDS = " ".join(SENTENCES).split()
 # Sixteen texts of 3 to 18 words, no two alike, with labels that have nothing to do with them.
 EXAMPLES = [
-    {"id": f"e{i}", "text": " ".join(_WORDS[3 * i : 3 * i + 3 + (7 * i) % 16]), "label": LABELS[i * i % 7 % 3]} for i in range(16)
+    {"id": f"e{i}", "text": " ".join(_WORDS[3 * i : 3 * i + 3 + (7 * i) % 16]), "label": LABELS[i * i % 7 % 3]}
+    for i in range(16)
 ]
 
 
@@ -57,7 +58,12 @@ _HALVES = {f"{half}_{part}": 2 for half in ("encoder", "decoder") for part in ("
 _WIDTHS = {"encoder_ffn_dim": 2 * WIDTH, "decoder_ffn_dim": 2 * WIDTH, "d_model": WIDTH}
 _T5 = {"d_model": WIDTH, "d_kv": 16, "d_ff": 2 * WIDTH, "num_layers": 2, "num_heads": 2, "decoder_start_token_id": 0}
 _DEBERTA = {"conv_kernel_size": 3, "conv_act": "gelu", "relative_attention": True, "position_buckets": 8}
-_DISENTANGLED = {"pos_att_type": ["p2c", "c2p"], "share_att_key": True, "norm_rel_ebd": "layer_norm", "position_biased_input": False}
+_DISENTANGLED = {
+    "pos_att_type": ["p2c", "c2p"],
+    "share_att_key": True,
+    "norm_rel_ebd": "layer_norm",
+    "position_biased_input": False,
+}
 
 FAMILIES = {
     "bert": Family("BertTokenizer", "wordpiece", "BertConfig", _PLACED),
@@ -72,8 +78,12 @@ FAMILIES = {
     "electra": Family("ElectraTokenizer", "wordpiece", "ElectraConfig", {**_PLACED, "embedding_size": 16}),
     "deberta-v2": Family("DebertaV2Tokenizer", "unigram", "DebertaV2Config", {**_PLACED, **_DEBERTA, **_DISENTANGLED}),
     "modernbert": Family("PreTrainedTokenizerFast", "bytes", "ModernBertConfig", {**_PLACED, "local_attention": 8}),
-    "xlnet": Family("XLNetTokenizer", "unigram", "XLNetConfig", {"d_model": WIDTH, "n_layer": LAYERS, "n_head": 2, "d_inner": 64}),
-    "gpt2": Family("GPT2Tokenizer", "bytes", "GPT2Config", {"n_embd": WIDTH, "n_layer": LAYERS, "n_head": 2, "n_positions": POSITIONS}),
+    "xlnet": Family(
+        "XLNetTokenizer", "unigram", "XLNetConfig", {"d_model": WIDTH, "n_layer": LAYERS, "n_head": 2, "d_inner": 64}
+    ),
+    "gpt2": Family(
+        "GPT2Tokenizer", "bytes", "GPT2Config", {"n_embd": WIDTH, "n_layer": LAYERS, "n_head": 2, "n_positions": POSITIONS}
+    ),
     "llama": Family("LlamaTokenizer", "pieces", "LlamaConfig", _GROUPED),
     "qwen2": Family("Qwen2Tokenizer", "bytes", "Qwen2Config", _GROUPED),
 }

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 import torch
-from families import EXAMPLES, FAMILIES, FURTHER, LAYERS, inputs_of, model_of, task_of
 from torch import Tensor, nn
 
+from families import EXAMPLES, FAMILIES, FURTHER, LAYERS, inputs_of, model_of, task_of
 from thawline.errors import UserError
 from thawline.models.heads import decays
 from thawline.models.stages import Stages, find_stages
@@ -34,7 +34,7 @@ def test_contract_over_every_family(name: str) -> None:
     task = task_of(name)
     model = model_of(name, task)
     for spec in (specs[0] for specs in CALLS.values()):
-        check_regularizer(spec, model, task, EXAMPLES[:4])
+        check_regularizer(spec, model, task, examples=EXAMPLES[:4])
 
 
 @pytest.mark.parametrize("spec", [spec for specs in CALLS.values() for spec in specs])
@@ -42,7 +42,9 @@ def test_contract_over_every_family(name: str) -> None:
 def test_contract_over_other_problems(spec: str, problem: str) -> None:
     task = task_of("bert", problem)
     labels = [["bad", "good"], [], ["fine"], ["fine"]] if task.labels else [0.5, -3.0, 2.0, 0.0]
-    check_regularizer(spec, model_of("bert", task), task, [{**e, "label": y} for e, y in zip(EXAMPLES, labels, strict=False)])
+    check_regularizer(
+        spec, model_of("bert", task), task, examples=[{**e, "label": y} for e, y in zip(EXAMPLES, labels, strict=False)]
+    )
 
 
 def penalty(spec: str, model: nn.Module) -> float:
@@ -71,7 +73,9 @@ def test_penalty_has_the_gradient_it_should() -> None:
 
     def gradient(*specs: str) -> Tensor:
         model.zero_grad()
-        loss = regularized(plain_objective, specs, model, stages=find_stages(model, batch.inputs))(Step(model, task, batch, 0.0))
+        loss = regularized(plain_objective, specs, model, stages=find_stages(model, batch.inputs))(
+            Step(model, task, batch, 0.0)
+        )
         (loss.total / loss.weight).backward()
         found = model.classifier.weight.grad
         assert found is not None
@@ -133,7 +137,9 @@ def test_rate_reaches_the_attention_that_is_written_out(name: str) -> None:
     """In these the probabilities go through a dropout of their own, or through the function."""
     model, inputs = model_of(name), inputs_of(name)
     regularizer("dropout(0)")(plain_objective, model, find_stages(model, inputs))
-    attentions = [m for m in model.modules() if type(m).__name__ in ("DisentangledSelfAttention", "XLNetRelativeAttention", "T5Attention")]
+    attentions = [
+        m for m in model.modules() if type(m).__name__ in ("DisentangledSelfAttention", "XLNetRelativeAttention", "T5Attention")
+    ]
     model.train()
     assert len(attentions) >= LAYERS and not varies(model, inputs)
     regularizer("dropout(0.5)")(plain_objective, model, find_stages(model, inputs))
@@ -217,8 +223,8 @@ def test_check_catches(kind: str, words: str) -> None:
     task = task_of("bert")
     model = model_of("bert", task)
     with pytest.raises(AssertionError, match=words):
-        check_regularizer(broken(kind), model, task, EXAMPLES[:4])
-    check_regularizer(broken("none of these"), model, task, EXAMPLES[:4])
+        check_regularizer(broken(kind), model, task, examples=EXAMPLES[:4])
+    check_regularizer(broken("none of these"), model, task, examples=EXAMPLES[:4])
 
 
 def test_saved_config_keeps_the_rates_of_the_family(tmp_path: Path) -> None:

@@ -1,13 +1,15 @@
 """Stages: found by watching a forward pass, over every family, and what the check of them catches."""
 
+import doctest
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
-from families import FAMILIES, FURTHER, LAYERS, SENTENCES, inputs_of, model_of
 from torch import Tensor, nn
 
+from families import FAMILIES, FURTHER, LAYERS, SENTENCES, inputs_of, model_of
 from thawline.errors import ModelError
 from thawline.models.stages import Stages, find_stages
 from thawline.testing import check_stages
@@ -185,3 +187,8 @@ def test_check_leaves_the_model_as_it_was() -> None:
     for name, parameter in model.named_parameters():
         weight, learns, gradient = before[name]
         assert torch.equal(parameter, weight) and parameter.requires_grad is learns and parameter.grad is gradient
+
+
+def test_the_page_runs() -> None:
+    page = Path(__file__).parents[1] / "docs" / "methods" / "stages.md"
+    assert doctest.testfile(str(page), module_relative=False, encoding="utf-8").failed == 0

@@ -1,17 +1,19 @@
 """Strategies: what learns, how fast and when, as groups, and as it comes out in a learner."""
 
 import copy
+import doctest
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from families import EXAMPLES, FAMILIES, LAYERS, inputs_of, model_of, task_of
 from hypothesis import given, settings
 from hypothesis import strategies as some
 from torch import Tensor, nn
 
 import thawline as tl
+from families import EXAMPLES, FAMILIES, LAYERS, inputs_of, model_of, task_of
 from thawline.errors import UserError
 from thawline.evaluate.predict import evaluating
 from thawline.models.stages import Stage, Stages, find_stages
@@ -96,7 +98,11 @@ def test_layerwise_rates_fall_from_the_head() -> None:
     assert [group.rate for group in groups] == [None] * 6
     # The distance from the head counts, whether or not the head learns.
     assert strategy("layerwise(encoder, decay=0.5)").groups(ladder(2))[-1].scale == 0.5
-    assert [g.scale for g in strategy("layerwise(layerwise(full, decay=0.5), decay=0.5)").groups(ladder(1))] == [1 / 16, 1 / 4, 1]
+    assert [g.scale for g in strategy("layerwise(layerwise(full, decay=0.5), decay=0.5)").groups(ladder(1))] == [
+        1 / 16,
+        1 / 4,
+        1,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -344,7 +350,9 @@ def test_frozen_stays_as_it_was_bit_for_bit(spec: str, learning: set[int], optim
 
 def test_gradual_opens_with_dropout_and_closes_nothing() -> None:
     one = learner("gradual(full, until=0.5)")
-    drop = {k: [dict(one.model.named_modules())[n] for n in s.modules if n.endswith("dropout")] for k, s in enumerate(one.stages)}
+    drop = {
+        k: [dict(one.model.named_modules())[n] for n in s.modules if n.endswith("dropout")] for k, s in enumerate(one.stages)
+    }
     for step, line in enumerate([5, 4, 3, 2, 1, 0, 0]):
         train(one, [step])
         assert one.thaw_line == line
@@ -440,3 +448,8 @@ def test_every_optimizer_lowers_the_loss(optim: str) -> None:
     train(one, range(1, 9))
     one.model.eval()
     assert float(plain_objective(Step(one.model, task, batch, 0.0)).total.detach()) < first
+
+
+def test_the_page_runs() -> None:
+    page = Path(__file__).parents[1] / "docs" / "methods" / "strategies.md"
+    assert doctest.testfile(str(page), module_relative=False, encoding="utf-8").failed == 0

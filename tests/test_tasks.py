@@ -1,15 +1,18 @@
 """Tasks: the contract over every task, problem and family, and what text classification makes of its examples."""
 
+import doctest
+import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from families import EXAMPLES, FAMILIES, LABELS, SENTENCES, model_of, task_of
 from torch import nn
 from torch.nn import functional
 
+from families import EXAMPLES, FAMILIES, LABELS, SENTENCES, model_of, task_of
 from thawline.errors import DataError
 from thawline.tasks.base import TASKS, Step, plain_objective
 from thawline.tasks.text_classification import TextClassification
@@ -118,7 +121,9 @@ def test_numbers_are_learned_in_units_of_their_spread() -> None:
         outputs = model(**batch.inputs)
         said = [p["value"] for p in task.decode(outputs, batch.ids)]
         loss = task.loss(outputs, batch)
-        assert float(loss.total) == pytest.approx(float((((torch.tensor(said) - batch.targets) / task.scale) ** 2).sum()), rel=1e-3)
+        assert float(loss.total) == pytest.approx(
+            float((((torch.tensor(said) - batch.targets) / task.scale) ** 2).sum()), rel=1e-3
+        )
         task.finish(model)
         assert (task.shift, task.scale) == (0.0, 1.0)
         assert model(**batch.inputs).logits[:, 0].tolist() == pytest.approx(said, rel=1e-6)
@@ -181,9 +186,11 @@ def test_encoding_key_changes_with_what_changes_the_items() -> None:
 
 
 def test_labels_that_are_not_known_are_told_with_the_example() -> None:
-    with pytest.raises(DataError, match=r"Example e7 has the label 'goood', which the model does not know, did you mean 'good'\?"):
+    with pytest.raises(
+        DataError, match=r"Example e7 has the label 'goood', which the model does not know, did you mean 'good'\?"
+    ):
         task_of("bert").targets({"id": ["e6", "e7"], "label": ["bad", "goood"]})
-    with pytest.raises(DataError, match="Example e7 has the label 'x'.*bad, fine, good"):
+    with pytest.raises(DataError, match=r"Example e7 has the label 'x'.*bad, fine, good"):
         task_of("bert", "multi_label_classification").targets({"id": ["e6", "e7"], "label": [["bad"], ["good", "x"]]})
 
 
@@ -203,47 +210,54 @@ def test_config_says_what_is_predicted(problem: str) -> None:
     assert config.pad_token_id == task.tokenizer.pad_token_id is not None
 
 
-def spoiled(kind: str, task: TextClassification) -> TextClassification:
+class Spoiled(TextClassification):
     """The same task with one rule broken."""
 
-    class Spoiled(TextClassification):
-        def encode(self, examples: Sequence[Example]) -> list[Item]:
-            items = super().encode(examples)
-            if kind == "mates":
-                items = [{**item, "input_ids": [*item["input_ids"][:-1], len(items)]} for item in items]
-            return items[:-1] if kind == "lost" else items
+    kind = ""
 
-        def encoding_key(self) -> str:
-            return str(np.random.default_rng().random()) if kind == "key" else super().encoding_key()
+    def encode(self, examples: Sequence[Example]) -> list[Item]:
+        items = super().encode(examples)
+        if self.kind == "mates":
+            items = [{**item, "input_ids": [*item["input_ids"][:-1], len(items)]} for item in items]
+        return items[:-1] if self.kind == "lost" else items
 
-        def targets(self, examples: Mapping[str, Any]) -> np.ndarray:
-            if kind == "silent":
-                examples = {**examples, "label": [y if y in LABELS else "bad" for y in examples["label"]]}
-            return super().targets(examples)
+    def encoding_key(self) -> str:
+        return str(np.random.default_rng().random()) if self.kind == "key" else super().encoding_key()
 
-        def collate(self, items: Sequence[Item]) -> Batch:
-            batch = super().collate(items)
-            if kind == "unmasked":
-                return Batch({k: v for k, v in batch.inputs.items() if k != "attention_mask"}, batch.targets, batch.weights, batch.ids)
-            return Batch(batch.inputs, batch.targets, torch.ones(len(items)), batch.ids) if kind == "weightless" else batch
+    def targets(self, examples: Mapping[str, Any]) -> np.ndarray:
+        if self.kind == "silent":
+            examples = {**examples, "label": [y if y in LABELS else "bad" for y in examples["label"]]}
+        return super().targets(examples)
 
-        def loss(self, outputs: Any, batch: Batch) -> Loss:
-            loss = super().loss(outputs, batch)
-            return Loss(loss.total / loss.weight, loss.weight, outputs) if kind == "mean" else loss
+    def collate(self, items: Sequence[Item]) -> Batch:
+        batch = super().collate(items)
+        if self.kind == "unmasked":
+            return Batch(
+                {k: v for k, v in batch.inputs.items() if k != "attention_mask"}, batch.targets, batch.weights, batch.ids
+            )
+        return Batch(batch.inputs, batch.targets, torch.ones(len(items)), batch.ids) if self.kind == "weightless" else batch
 
-        def decode(self, outputs: Any, ids: Sequence[str]) -> list[Prediction]:
-            found = super().decode(outputs, ids)
-            return sorted(found, key=lambda p: p["score"]) if kind == "sorted" else found
+    def loss(self, outputs: Any, batch: Batch) -> Loss:
+        loss = super().loss(outputs, batch)
+        return Loss(loss.total / loss.weight, loss.weight, outputs) if self.kind == "mean" else loss
 
-        def answers(self, predictions: Sequence[Prediction]) -> np.ndarray:
-            return super().answers(predictions).astype(np.int32 if kind == "narrow" else np.int64)
+    def decode(self, outputs: Any, ids: Sequence[str]) -> list[Prediction]:
+        found = super().decode(outputs, ids)
+        return sorted(found, key=lambda p: p["score"]) if self.kind == "sorted" else found
 
-        def finish(self, model: nn.Module) -> None:
-            if kind == "changed":
-                with torch.no_grad():
-                    model.get_parameter("classifier.bias").add_(torch.tensor([1.0, 0.0, 0.0]))
+    def answers(self, predictions: Sequence[Prediction]) -> np.ndarray:
+        return super().answers(predictions).astype(np.int32 if self.kind == "narrow" else np.int64)
 
-    return Spoiled(task.tokenizer, problem=task.problem, labels=task.labels, max_length=task.max_length)
+    def finish(self, model: nn.Module) -> None:
+        if self.kind == "changed":
+            with torch.no_grad():
+                model.get_parameter("classifier.bias").add_(torch.tensor([1.0, 0.0, 0.0]))
+
+
+def spoiled(kind: str, task: TextClassification) -> TextClassification:
+    made = Spoiled(task.tokenizer, problem=task.problem, labels=task.labels, max_length=task.max_length)
+    made.kind = kind
+    return made
 
 
 @pytest.mark.parametrize(
@@ -272,3 +286,12 @@ def test_check_tells_what_cannot_be_learned() -> None:
     rows = [{**e, "text": "the same"} for e in EXAMPLES]
     with pytest.raises(AssertionError, match="16 examples were not learned by heart in 5 steps"):
         check_task(task, model_of("bert", task), rows, steps=5)
+
+
+def test_the_guide_to_parts_of_your_own_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    guide = Path(__file__).parents[1] / "docs" / "guides" / "extend.md"
+    blocks = re.findall(r"```python\n(.*?)```", guide.read_text("utf-8"), re.DOTALL)
+    (module,) = [block for block in blocks if ">>>" not in block]
+    (tmp_path / "my_parts.py").write_text(module, "utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert doctest.testfile(str(guide), module_relative=False, encoding="utf-8").failed == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -64,8 +65,7 @@ def train(
     output: OutputFolder = None,
 ) -> None:
     """Fine-tune a model on labelled data, measure it, and keep it in a folder (runs/<data>-<n>)."""
-    recipe = _recipe(data, settings, output)
-    _train(recipe)
+    _train(_recipe(data, settings, output))
 
 
 @app.command()
@@ -135,7 +135,8 @@ def check(data: DataPath, settings: Settings = None) -> None:
         show.error_line(f"{stops} of these would stop the training.")
         raise typer.Exit(2)
     sizes = ", ".join(f"{name} {len(rows):,}" for name, rows in dataset.splits.items())
-    say(f"\n{dataset.columns.problem}; {sizes}. To train on it, type: thawline train {data}")
+    words = shlex.join(["thawline", "train", data, *(settings or ())])
+    say(f"\n{dataset.columns.problem}; {sizes}. To train on it, type: {words}")
 
 
 @app.command()
@@ -189,6 +190,8 @@ def _train(recipe: Recipe, *, next_steps: bool = True) -> Path:
 
 
 def _show(folder: RunFolder, *, next_steps: bool = True) -> Path:
+    if os.environ.get("RANK", "0") != "0":  # of several processes that train as one, the first speaks
+        return folder.path
     found = _finished(folder)
     show.metrics(found, show.measured(found), problem=str(folder.recipe().task.problem), folder=folder.path)
     if next_steps:

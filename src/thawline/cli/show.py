@@ -17,7 +17,7 @@ from rich.text import Text
 from thawline.types import Finding, Prediction
 
 STYLES = {"note": "dim", "warning": "yellow", "stop": "bold red", "error": "bold red"}
-_WIDTH = 110  # of what is not a terminal: no table wraps, and no line of a log is cut
+_WIDTH = 200  # of what is not a terminal: no table and no sentence is broken
 _QUIET_SECONDS = 30.0
 _SHOWN_SCORES = 3
 
@@ -64,7 +64,7 @@ def metrics(found: Mapping[str, Any], name: str, *, problem: str, folder: Path) 
 
 
 def measured(found: Mapping[str, Any]) -> str:
-    """Return the section of `metrics.json` that says how good the model is: "test", or "validation" where only that is there."""
+    """Return the section of `metrics.json` that says how good the model is: "test", "validation" where only that is there."""
     return "validation" if "validation" in found and "test" not in found else "test"
 
 

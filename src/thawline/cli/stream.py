@@ -53,11 +53,13 @@ def _answers(folder: Path, file: str, *, bar: bool) -> Iterator[Prediction]:
 
 
 def _of_lines(run: Run, lines: Iterable[bytes], told: Callable[[int], None]) -> Iterator[Prediction]:
-    names = run.recipe.data.text or ["text"]
+    data = run.recipe.data
+    names = [data.text] if isinstance(data.text, str) else data.text or ["text"]
     say_once, number, done = _once(), _Numbers(), 0
-    for rows in chunks(lines, [names] if isinstance(names, str) else names):
+    for rows in chunks(lines, names):
+        own = any(data.id in row for row in rows)
         for prediction in run.stream(run.examples(rows, say=say_once)):
-            yield {**prediction, "id": number(prediction["id"]) if run.recipe.data.id is None else prediction["id"]}
+            yield prediction if own else {**prediction, "id": number(prediction["id"])}
         done += len(rows)
         told(done)
 

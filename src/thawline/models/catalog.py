@@ -21,7 +21,8 @@ _DEPTH = 4
 
 def package_folder(name: str) -> Path:
     """Return the folder of an installed package, by import name or distribution name; raises ModelError where there is none."""
-    for candidate in chain([name], _imports_of(name)):
+    # A dotted name is of a distribution, never of a module: to find a module inside a package, the package is imported.
+    for candidate in chain([] if "." in name else [name], _imports_of(name)):
         try:
             spec = importlib.util.find_spec(candidate)
         except (ImportError, ValueError):
@@ -53,7 +54,10 @@ def package_model(name: str) -> Path:
 
 def _is_model(config: Path) -> bool:
     # Other files are called config.json too, such as the pooling layers of sentence-transformers.
-    return "model_type" in json.loads(config.read_text(encoding="utf-8"))
+    try:
+        return "model_type" in json.loads(config.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
 
 
 def _imports_of(name: str) -> Iterator[str]:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 import transformers
+from safetensors import SafetensorError
 
 from thawline.errors import MachineError, ModelError
 from thawline.models.catalog import package_model
@@ -47,9 +48,16 @@ def load_config(name: str, *, revision: str | None = None, trust_remote_code: bo
 
 
 def load_processor(name: str, kind: str, *, revision: str | None = None, trust_remote_code: bool = False) -> Any:
-    """Read the tokenizer or processor that belongs to a model; `kind` is its transformers class, such as "AutoTokenizer"."""
+    """Read the tokenizer or processor that belongs to a model; `kind` is its transformers class, such as "AutoTokenizer".
+
+    Raises ModelError in plain words where it is not to be had, or is a tokenizer without a vocabulary.
+    """
     options = _fetched(revision, trust_remote_code)
-    return _plainly(name, lambda: getattr(transformers, kind).from_pretrained(locate(name), **options))
+    processor = _plainly(name, lambda: getattr(transformers, kind).from_pretrained(locate(name), **options))
+    # Where the files are missing, transformers makes up a tokenizer of special tokens, to which all words are one.
+    if hasattr(processor, "get_vocab") and len(set(processor.get_vocab()) - set(processor.all_special_tokens)) <= 1:
+        raise ModelError(f"{name} has no vocabulary for its tokenizer; add the tokenizer.json of the model that it comes from.")
+    return processor
 
 
 def load_model(
@@ -111,7 +119,7 @@ def _plainly(name: str, load: Callable[[], Any]) -> Any:
             return load()
     except MemoryError as error:
         raise MachineError(f"There is not enough memory to load {name}.") from error
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
         raise ModelError(_reason(name, error)) from error
 
 
@@ -120,6 +128,8 @@ def _reason(name: str, error: Exception) -> str:
     if "trust_remote_code" in str(error) or "custom code" in str(error):
         return f"{name} needs code from its own repository; read that code, then say model.trust_remote_code=true to run it."
     if Path(locate(name)).is_dir():
+        if isinstance(error, SafetensorError):
+            return f"{name} has weights that cannot be read ({first}); copy the model anew."
         if "safetensors" in str(error) or "no file named" in str(error):
             why = "pickled weights are not loaded, since they can run code; convert them first"
             return f"{name} has no weights in safetensors, and {why}."

@@ -80,7 +80,7 @@ class TextClassification(Task):
     def _blank(self) -> int:
         """What stands for a text of no tokens, on which no model runs: not the pad token, where there is another."""
         known = [self.tokenizer.bos_token_id, self.tokenizer.eos_token_id, self.tokenizer.pad_token_id]
-        return next((i for i in known if i not in (None, self.tokenizer.pad_token_id)), self.tokenizer.pad_token_id)
+        return int(next((i for i in known if i not in (None, self.tokenizer.pad_token_id)), self.tokenizer.pad_token_id))
 
     def targets(self, examples: Mapping[str, Any]) -> np.ndarray:
         values = examples["label"]

@@ -24,7 +24,7 @@ def claim(holds: bool, sentence: str) -> None:
 
 
 def close(one: Any, other: Any, scale: float | None = None) -> bool:
-    """Tell whether two numbers or tensors are equal to within rounding; `scale` is 1 or the largest number, where none is given.
+    """Tell whether numbers or tensors are equal to within rounding of `scale`, by default the largest of them, at least 1.
 
     >>> close(1.0, 1.000001), close(1.0, 1.001)
     (True, False)

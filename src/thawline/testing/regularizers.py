@@ -17,7 +17,7 @@ from thawline.testing.sums import check_halves, supervised, whole
 from thawline.types import Example
 
 
-def check_regularizer(made: str | Regularizer, model: nn.Module, task: Task, examples: Sequence[Example]) -> None:
+def check_regularizer(made: str | Regularizer, model: nn.Module, task: Task, *, examples: Sequence[Example]) -> None:
     """Check a regulariser, or the one that a call form names, on labelled examples, in eval mode.
 
     Two halves make the whole, so that cutting a step into micro-batches changes nothing. The outputs stay the model's own,
