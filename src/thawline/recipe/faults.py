@@ -26,7 +26,7 @@ def expected(hint: Any) -> str:
     """Return in words which values an annotation takes.
 
     >>> expected(hint_of("train", "learning_rate")), expected(hint_of("data", "validation_size"))
-    ('a number above 0 or auto', 'a number above 0 and below 1')
+    ('a number above 0 or auto', 'a number of at least 0 and below 1')
     """
     origin, inner = get_origin(hint), get_args(hint)
     if origin is Annotated:

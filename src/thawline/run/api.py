@@ -74,7 +74,7 @@ class Run:
         return f"Run({str(self.folder)!r})"
 
 
-def finetune(data: Any, *, say: Say = say_aloud, progress: bool = True, **arguments: Any) -> Run:
+def finetune(data: Any, /, *, say: Say = say_aloud, progress: bool = True, **arguments: Any) -> Run:
     """Fine-tune a pretrained model on labelled data and return the run.
 
     `data` is a path (a file, a folder, a recipe's YAML) or a pandas frame, a pair of lists, a list of dicts. `arguments` are
@@ -87,7 +87,7 @@ def finetune(data: Any, *, say: Say = say_aloud, progress: bool = True, **argume
     return Run(carry_out.carry_out(recipe, say, progress=progress).path)
 
 
-def recipe_for(data: Any, overrides: Sequence[str] = (), **arguments: Any) -> Recipe:
+def recipe_for(data: Any, overrides: Sequence[str] = (), /, **arguments: Any) -> Recipe:
     """Return the recipe for data or a recipe file; data held in memory is kept in the cache, so that a run can be resumed."""
     if isinstance(data, (str, Path)) and Path(data).suffix in (".yaml", ".yml"):
         return load_recipe(data, overrides, **arguments)

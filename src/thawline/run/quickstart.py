@@ -37,7 +37,8 @@ _SETTINGS: dict[str, dict[str, Any]] = {
         "max_train_samples": 6000,
         "max_eval_samples": 2000,
     },
-    "train": {"num_train_epochs": 1},
+    # A batch of 16: better on validation data than 32 (0.734 against 0.715 macro F1, n = 2,000), and no slower.
+    "train": {"num_train_epochs": 1, "per_device_train_batch_size": 16},
 }
 
 
