@@ -28,7 +28,7 @@ def test_its_recipe_says_all(tmp_path: Path) -> None:
 def test_no_text_stands_in_two_splits() -> None:
     dataset = dataset_of(recipe_for_quickstart())
     sizes = {name: len(rows) for name, rows in dataset.splits.items()}
-    assert (sizes["train"], sizes["test"]) == (6000, 2000)
+    assert (sizes["train"], sizes["test"]) == (5000, 2000)
     assert dataset.columns.labels == ("negative", "neutral", "positive")
     texts = [text.strip() for rows in dataset.splits.values() for text in rows.column("text").to_pylist()]
     assert len(set(texts)) == len(texts) == sum(sizes.values())

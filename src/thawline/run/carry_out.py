@@ -157,8 +157,9 @@ class Job:
         trial = self._assembled_loop(decisions)
         model, most, every = self.assembled.model, decisions["steps"], trial.rhythm.evaluate_every
         step = step_seconds(trial.learner, trial.gradients, trial.rhythm)
+        size = trial.gradients.order.batch_size
         evaluation = seconds_of(trial.evaluate, model) if trial.evaluate else 0.0
-        costs = Costs(step, evaluation, ending_seconds(self.prepared, evaluation, bf16=decisions["bf16"]))
+        costs = Costs(step, evaluation, ending_seconds(self.prepared, evaluation, example=step / size, bf16=decisions["bf16"]))
         steps = steps_within(costs, self.begun + seconds - time.monotonic(), every=every, most=most)
         if steps < most:
             epochs = steps / trial.gradients.order.steps_per_epoch

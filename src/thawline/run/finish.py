@@ -18,9 +18,9 @@ from thawline.run.prepare import Prepared, Say
 from thawline.train.loop import State
 
 # Seconds for loading the saved model and the rest that does not grow, and for a baseline's training on one example.
-_FIXED_SECONDS, _BASELINE_SECONDS, _BASELINE_MOST = 4.0, 4e-4, 50_000
-_RESAMPLE_SECONDS = 1.5e-3  # of all metrics of one set, in the bootstrap
-_FLOAT32_FACTOR = 2.5  # what evaluating in float32 costs at most over bfloat16
+_FIXED_SECONDS, _BASELINE_SECONDS, _BASELINE_MOST = 4.0, 5e-4, 50_000
+_RESAMPLE_SECONDS = 1e-3  # of all metrics of one set, in the bootstrap
+_FLOAT32_FACTOR = 1.5  # what evaluating in float32 costs over bfloat16
 
 
 def save(prepared: Prepared, assembled: Assembled, folder: RunFolder) -> None:
@@ -90,11 +90,14 @@ def _texts(rows: Examples) -> Sequence[Text]:
     return list(zip(first, rows.column("text_pair").to_pylist(), strict=True))
 
 
-def ending_seconds(prepared: Prepared, evaluation: float, *, bf16: bool) -> float:
-    """Estimate the seconds between the last evaluation and the end: predictions in float32, baselines, intervals, files."""
+def ending_seconds(prepared: Prepared, evaluation: float, *, example: float, bf16: bool) -> float:
+    """Estimate the seconds between the last evaluation and the end: predictions in float32, baselines, intervals, files.
+
+    `evaluation` is what the validation set takes, `example` what training on one example takes, a third of it going forward.
+    """
     sets = prepared.sets
     resamples = prepared.recipe.evaluate.bootstrap_samples * 3 * (1 + len(prepared.task.labels) / 80)
-    each = evaluation / len(sets["validation"]) if "validation" in sets else 0.0
+    each = evaluation / len(sets["validation"]) if "validation" in sets else example / 3
     final = sum(len(sets[name]) for name in ("validation", "test") if name in sets)
     baseline = min(len(sets["train"]), _BASELINE_MOST) * _BASELINE_SECONDS if prepared.recipe.evaluate.baselines else 0.0
     return each * final * (_FLOAT32_FACTOR if bf16 else 1.0) + baseline + resamples * _RESAMPLE_SECONDS + _FIXED_SECONDS

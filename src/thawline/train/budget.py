@@ -6,12 +6,13 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
 from torch import nn
 
 from thawline.train.learner import Learner
 from thawline.train.loop import Gradients, Rhythm
 
-_STEPS = 3  # measured, after one that is not
+_STEPS = 4  # measured
 _SLACK = 0.98  # the machine's speed drifts; the deadline of the loop catches what this does not
 
 
@@ -37,12 +38,18 @@ def steps_within(costs: Costs, seconds: float, *, every: int | None, most: int) 
 def step_seconds(learner: Learner, gradients: Gradients, rhythm: Rhythm) -> float:
     """Measure the seconds of a step by computing gradients that are thrown away; the weights stay as they are."""
     learner.open(rhythm.total)  # the end of training is where most is learning
+    order = gradients.order
+    tokens = [int(order.lengths[order.examples(step)].sum()) for step in range(order.steps_per_epoch)]
+    # Of like share among the steps of an epoch by their tokens: where order goes by length, neighbours are all long or short.
+    by_tokens = np.argsort(tokens)
+    spread = [int(by_tokens[int((place + 0.5) / _STEPS * len(tokens))]) for place in range(_STEPS)]
     seconds = 0.0
-    for step in range(_STEPS + 1):
-        start = time.monotonic()
-        gradients(learner.model, step, 1.0)
-        learner.optimizer.zero_grad(set_to_none=True)
-        seconds += time.monotonic() - start if step else 0.0
+    for step in spread:
+        for measured in (False, True):  # kernels for a new shape are made in its first pass, which may take twice as long
+            start = time.monotonic()
+            gradients(learner.model, step, 1.0)
+            learner.optimizer.zero_grad(set_to_none=True)
+            seconds += (time.monotonic() - start) * measured
     return seconds / _STEPS
 
 
