@@ -35,6 +35,7 @@ def thawline(run: dict[str, Any]) -> dict[str, Any]:
                 "batch_size": run["batch_size"],
                 "learning_rate": run["learning_rate"],
                 "seed": run["seed"],
+                "train_sampling_strategy": "group_by_length",
                 "eval_strategy": "no",
                 "load_best_model_at_end": False,
             },
