@@ -259,3 +259,14 @@ def test_torn_cache_is_made_anew(tmp_path: Path, cache: Path) -> None:
     (kept,) = (cache / "data").iterdir()
     kept.write_bytes(kept.read_bytes()[:50])
     assert read(tmp_path / "a.csv", cache=cache).splits["all"].num_rows == 1
+
+
+def test_ids_of_new_data_are_used_where_they_tell_rows_apart(tmp_path: Path) -> None:
+    from thawline.data.columns import Columns
+    from thawline.data.dataset import load_one
+
+    columns = Columns(("text",), None, None, None, "unlabelled", ())
+    for ids, expected in ((["x", "y"], ["x", "y"]), (["x", "x"], None)):
+        rows, _ = load_one({"id": ids, "text": ["one", "two"]}, columns, cache=tmp_path)
+        found = rows.column("id").to_pylist()
+        assert found == expected if expected else len(set(found)) == 2

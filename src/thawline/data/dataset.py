@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from thawline.data import check as checking
 from thawline.data import labels as labelling
@@ -109,12 +111,19 @@ def load_one(
             raise DataError(f"There is no column {' or '.join(columns.text)}. Columns: {', '.join(table.column_names)}.")
         notes.append(f"text: {' and '.join(map(repr, found))}, in the place of {' and '.join(map(repr, columns.text))}")
         columns = replace(columns, text=found)
+    if columns.id is None and _tells_apart(table, "id"):
+        columns = replace(columns, id="id")
     parts = {split: canonical(table, columns, split)}
     findings = [Finding("note", "read", note) for note in notes]
     if labelled:
         parts, told = _measurable(parts, columns)
         findings += told
     return parts[split].examples, (*findings, *filter(None, [checking.empty_texts(parts[split], split)]))
+
+
+def _tells_apart(table: pa.Table, name: str) -> bool:
+    """Whether there is a column of this name with another value in each row."""
+    return name in table.column_names and pc.count_distinct(table.column(name)).as_py() == table.num_rows
 
 
 Parts = dict[str, Part]

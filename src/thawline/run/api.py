@@ -65,9 +65,10 @@ class Run:
         return self.model.stream(iter(examples), told)
 
     def evaluate(self, data: Any, *, say: Say = say_aloud) -> Summary:
-        """Measure the saved model on labelled data; predictions go to `predictions/<name of the data>.jsonl`."""
+        """Measure the saved model on labelled data; predictions go to `predictions/on-<data>.jsonl`."""
         rows = self.examples(data, labelled=True, say=say)
-        name = Path(data).stem if isinstance(data, (str, Path)) else "given"
+        # "on-", so that predictions on another test.csv do not take the place of those on the run's own test split.
+        name = f"on-{Path(data).stem}" if isinstance(data, (str, Path)) else "on-given"
         return evaluated(self.model, rows, self._folder, name=name, train=None, say=say)
 
     def __repr__(self) -> str:

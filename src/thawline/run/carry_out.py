@@ -117,6 +117,7 @@ class Job:
         best = loop.checkpoints.best_weights() if self.assembled.recipe.train.load_best_model_at_end else None
         if best is not None:
             loop.learner.load_weights(best)
+        self.say("note: measuring the saved model")
         if self.device.is_main:
             save(self.prepared, self.assembled, self.folder)
             measure_saved(
