@@ -256,3 +256,9 @@ def test_trackers_are_refused_in_words_before_anything_is_written(tmp_path: Path
         with pytest.raises(tl_errors().UserError, match=words):
             run(tmp_path / "run", report_to=[name])
     assert not (tmp_path / "run").exists()
+
+
+def test_reports_reach_a_tracker_below_the_run(tmp_path: Path) -> None:
+    run(tmp_path / "run", epochs=1, report_to=["tensorboard"])
+    events = [path for path in (tmp_path / "run").rglob("events.out.tfevents*") if b"step/loss" in path.read_bytes()]
+    assert events

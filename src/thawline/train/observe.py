@@ -83,7 +83,7 @@ def refuse_trackers(names: Sequence[str]) -> None:
             raise UserError(
                 f"train.report_to: there is no tracker {name!r}{hint or '.'} Known: {', '.join(LOGGER_TYPE_TO_CLASS)}."
             )
-        if name not in get_available_trackers():
+        if name not in [str(kind) for kind in get_available_trackers()]:
             raise UserError(
                 f"train.report_to: the package of {name} is not installed; type: pip install {name.replace('_', '-')}"
             )
