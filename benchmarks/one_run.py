@@ -76,7 +76,9 @@ def trainer(run: dict[str, Any]) -> dict[str, Any]:
     torch.manual_seed(run["seed"])
     model = transformers.AutoModelForSequenceClassification.from_pretrained(place, num_labels=len(labels), dtype=torch.float32)
     freeze(model, run.get("strategy", "full"))
-    best = {"bf16": True, "use_cpu": True, "train_sampling_strategy": "group_by_length"} if run["tool"] == "trainer-best" else {}
+    best = (
+        {"bf16": True, "use_cpu": True, "train_sampling_strategy": "group_by_length"} if run["tool"] == "trainer-best" else {}
+    )
     arguments = transformers.TrainingArguments(
         output_dir=tempfile.mkdtemp(),
         num_train_epochs=run["epochs"],

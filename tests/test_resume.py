@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_training import options, run, table
 
 import thawline as tl
+from test_training import options, run, table
 from thawline.errors import RunError
 
 SCRIPT = """

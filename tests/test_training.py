@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from families import folder_of
 from torch import nn
 
 import thawline as tl
+from families import folder_of
 from thawline.errors import DivergedError, MachineError
 from thawline.recipe import recipe_from
 from thawline.run.api import recipe_for
@@ -210,7 +210,7 @@ def test_memory_watch_stops_with_advice() -> None:
     from thawline.train.loop import Moment
 
     watch = memory_watch(lambda: 10 << 20, least=200 << 20, advice="Try less.")
-    with pytest.raises(MachineError, match="10 MB of memory are left at step 7.*Try less"):
+    with pytest.raises(MachineError, match=r"10 MB of memory are left at step 7.*Try less"):
         watch(Moment("step", 7, 9, {}))
 
 
