@@ -137,7 +137,7 @@ def test_evaluate(thawline: Thawline, finished: Path, table: Path) -> None:
     code, out, _ = thawline("evaluate", finished, "--data", table, "--json")
     assert (code, json.loads(out)["n"]) == (0, 60)
     assert thawline("evaluate", finished, "--data", table).out.strip().startswith("reviews, n = 60")
-    assert (finished / "predictions" / "reviews.jsonl").is_file()
+    assert (finished / "predictions" / "on-reviews.jsonl").is_file()
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv"])
