@@ -19,7 +19,7 @@ def main(model: str) -> None:
     wanted = [
         {"strategy": strategy, "epochs": epochs, "seed": seed}
         for seed in range(3)
-        for strategy, epochs in (("head", 10), ("freeze(0.5)", 3))
+        for strategy, epochs in (("freeze(0.5)", 3), ("head", 10))
     ]
     for run in missing("chinese", wanted):
         with tempfile.TemporaryDirectory() as folder:
