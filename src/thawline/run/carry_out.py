@@ -31,10 +31,10 @@ def carry_out(recipe: Recipe, say: Say, *, progress: bool = True) -> RunFolder:
     begun = time.monotonic()
     if recipe.output.dir is not None:
         refuse_existing(Path(recipe.output.dir))
-    prepared = prepare(recipe, say)
-    assembled = assemble(prepared, say)
-    judge_of(assembled.recipe, prepared.task.problem)
     refuse_trackers(recipe.train.report_to)
+    prepared = prepare(recipe, say)
+    judge_of(prepared.recipe, prepared.task.problem)  # before weights are loaded: it tells of a metric that there is not
+    assembled = assemble(prepared, say)
     foresee(prepared, assembled)
     device = device_of(assembled.recipe)
     folder = RunFolder(device.of_main(recipe.output.dir or str(next_folder(prepared.dataset.name))))
