@@ -208,3 +208,66 @@ def _modernbert() -> Any:
 
 
 _VOCABULARIES = {"wordpiece": _wordpiece, "bytes": _bytes, "pieces": _pieces, "unigram": _unigram}
+
+
+class Medium(NamedTuple):
+    """A model of images or sound: its config class with its numbers, and the head that classifies."""
+
+    config: str
+    head: str
+    numbers: Mapping[str, Any]
+
+
+_IMAGE, _SOUND, _SIDE = "AutoModelForImageClassification", "AutoModelForAudioClassification", 32
+_PATCHES = {**_SIZE, "num_hidden_layers": 3, "image_size": _SIDE, "patch_size": 8}
+_WAVES = {
+    **{**_SIZE, "num_hidden_layers": 3},
+    **{"conv_dim": (16, 16), "conv_stride": (5, 4), "conv_kernel": (10, 4)},
+    **{"num_conv_pos_embeddings": 8, "num_conv_pos_embedding_groups": 2, "classifier_proj_size": 16},
+}
+_SPECTRA = {
+    **{"d_model": WIDTH, "encoder_layers": 3, "encoder_attention_heads": 2, "encoder_ffn_dim": 2 * WIDTH, "decoder_layers": 1},
+    **{"decoder_attention_heads": 2, "num_mel_bins": 8, "max_source_positions": 20, "classifier_proj_size": 16},
+}
+MEDIA = {
+    "vit": Medium("ViTConfig", _IMAGE, _PATCHES),
+    "beit": Medium("BeitConfig", _IMAGE, {**_PATCHES, "use_relative_position_bias": True, "layer_scale_init_value": 0.1}),
+    "dinov2": Medium("Dinov2Config", _IMAGE, _PATCHES),
+    "swin": Medium(
+        "SwinConfig", _IMAGE, {"image_size": _SIDE, "patch_size": 4, "embed_dim": 8, "depths": [2, 2], "num_heads": [1, 2], "window_size": 4}
+    ),
+    "convnext": Medium("ConvNextConfig", _IMAGE, {"hidden_sizes": [8, 12, 16, 24], "depths": [1, 1, 2, 1]}),
+    "resnet": Medium(
+        "ResNetConfig", _IMAGE, {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [2, 2], "layer_type": "basic"}
+    ),
+    "resnet-bottleneck": Medium("ResNetConfig", _IMAGE, {"embedding_size": 8, "hidden_sizes": [16, 32], "depths": [2, 2]}),
+    "efficientnet": Medium("EfficientNetConfig", _IMAGE, {"image_size": _SIDE, "width_coefficient": 0.25, "depth_coefficient": 0.5, "hidden_dim": 320}),
+    "mobilenet-v2": Medium("MobileNetV2Config", _IMAGE, {"image_size": _SIDE, "depth_multiplier": 0.25}),
+    "wav2vec2": Medium("Wav2Vec2Config", _SOUND, {**_WAVES, "feat_extract_norm": "layer", "do_stable_layer_norm": True}),
+    "wav2vec2-group": Medium("Wav2Vec2Config", _SOUND, _WAVES),
+    "whisper": Medium("WhisperConfig", _SOUND, _SPECTRA),
+}
+
+
+def medium_of(name: str, **numbers: Any) -> Any:
+    """Return a fresh classifier of images or sound in eval mode; `numbers` are set on its config."""
+    medium = MEDIA[name]
+    config = getattr(transformers, medium.config)(**{**medium.numbers, **numbers}, num_labels=len(LABELS))
+    torch.manual_seed(0)
+    with quiet():
+        model = getattr(transformers, medium.head).from_config(config)
+    for module in model.modules():  # as they are drawn, the activations of deep convolutions die out, and all answers are one
+        if isinstance(module, torch.nn.Conv2d):
+            torch.nn.init.kaiming_normal_(module.weight)
+    return model.eval()
+
+
+def media_inputs(name: str, lengths: Sequence[int] = (400, 250, 331)) -> dict[str, torch.Tensor]:
+    """Return a batch of random images, or of sounds of these lengths, as a model takes it."""
+    random, rows = torch.Generator().manual_seed(len(lengths) + sum(lengths)), len(lengths)
+    if MEDIA[name].head == _IMAGE:
+        return {"pixel_values": torch.randn(rows, 3, _SIDE, _SIDE, generator=random)}
+    if name == "whisper":
+        return {"input_features": torch.randn(rows, 8, 40, generator=random)}
+    mask = (torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]).long()
+    return {"input_values": torch.randn(rows, max(lengths), generator=random) * mask, "attention_mask": mask}

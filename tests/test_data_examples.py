@@ -1,6 +1,8 @@
 """Examples, the cache, and ids."""
 
 import errno
+import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +100,18 @@ def test_written_whole_or_not_at_all(tmp_path: Path) -> None:
             write_half(target, fault)
     assert target.read_text() == "one"
     assert [path.name for path in target.parent.iterdir()] == ["a.txt"]
+
+
+def test_what_a_killed_process_left_is_swept_after_a_day(tmp_path: Path) -> None:
+    left = [".a.arrow.123-0123abcd.part", ".b.arrow.123-0123abcd.part", ".notes.part", "a.part"]
+    for name in left:
+        (tmp_path / name).write_text("half")
+    for name in left[1:]:
+        os.utime(tmp_path / name, (0, time.time() - 25 * 3600))
+    with caching.written_aside(tmp_path / "new.txt") as aside:
+        aside.write_text("whole")
+    there = {path.name for path in tmp_path.iterdir()}
+    assert there == {"new.txt", left[0], ".notes.part", "a.part"}, "that of a day ago is gone, what is not ours stays"
 
 
 def write_half(target: Path, fault: Exception) -> None:

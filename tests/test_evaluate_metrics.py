@@ -16,8 +16,6 @@ from thawline.evaluate.metrics import (
     main_metric,
     multilabel,
     regression,
-    regression_of,
-    statistic,
 )
 
 Ints = NDArray[np.int64]
@@ -136,7 +134,6 @@ def test_weights_are_repetitions(problem: str, drawn: Ints) -> None:
     weights = np.bincount(drawn, minlength=20)
     literally = METRICS[problem](true[drawn], predicted[drawn])
     assert METRICS[problem](true, predicted, weights=weights) == pytest.approx(literally)
-    assert statistic(problem, true, predicted)(weights) == pytest.approx(literally)
 
 
 @pytest.mark.parametrize("problem", list(METRICS))
@@ -149,7 +146,7 @@ def test_table_and_order_are_complete(problem: str) -> None:
 
 def test_a_better_model_is_better_in_every_metric() -> None:
     true = rng.normal(size=200)
-    good, bad = (regression_of(true, true + noise * rng.normal(size=200))(None) for noise in (0.3, 2))
+    good, bad = (regression(true, true + noise * rng.normal(size=200)) for noise in (0.3, 2))
     assert all((good[name] > bad[name]) == GREATER[name] for name in good)
 
 

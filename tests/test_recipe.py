@@ -17,6 +17,9 @@ from thawline.errors import RecipeError
 from thawline.recipe import ALIASES, Recipe, key_table, load_recipe, python_arguments, recipe_from, save_recipe, to_yaml
 from thawline.recipe.names import BARE, SECTIONS, WHOLE, canonical, fields, keys, sections_of
 from thawline.recipe.text import parse_yaml
+from thawline.tasks.base import TASKS
+from thawline.train.optimizers import OPTIMIZERS
+from thawline.train.schedule import SCHEDULES
 
 GUIDE = Path(__file__).parents[1] / "docs" / "guides" / "recipe.md"
 PATHS = [f"{section}.{key}" if key else section for section in SECTIONS for key in keys(section) or [""]]
@@ -200,8 +203,57 @@ def test_malformed_call_forms(given_as: str, said: str) -> None:
     assert said in fault
 
 
+@pytest.mark.parametrize(
+    ("given_as", "said"),
+    [
+        (
+            "task=text-clasification",
+            "task.name: there is no task called 'text-clasification', did you mean 'text-classification'?",
+        ),
+        (
+            "optimizer=sdg",
+            "train.optimizer: there is no optimizer called 'sdg', did you mean 'sgd'? Expected adamw, adam, sgd or",
+        ),
+        (
+            "train.schedule=cosin",
+            "train.schedule: there is no schedule called 'cosin', did you mean 'cosine'? Expected linear,",
+        ),
+        ("optim=my.parts:", "train.optim: there is no optimizer called 'my.parts:'. Expected adamw"),
+    ],
+)
+def test_parts_are_those_of_the_tables(given_as: str, said: str) -> None:
+    (fault,) = faults(given_as)
+    assert fault.startswith(said)
+
+
+def test_the_tables_parts_and_ones_own_go_through() -> None:
+    for optim in (*OPTIMIZERS, "my.parts:Lion"):
+        assert made(f"optim={optim}").train.optim == optim
+    assert made("optim=adamw_torch_fused").train.optim == "adamw"
+    assert {made(schedule=name).train.lr_scheduler_type for name in SCHEDULES} == set(SCHEDULES)
+    assert {made(task=name).task.name for name in (*TASKS, "auto", "my.parts:Task")} == {*TASKS, "auto", "my.parts:Task"}
+
+
+@pytest.mark.parametrize(
+    ("schedule", "options", "said"),
+    [
+        ("linear", {"gamma": 1}, "linear has no argument 'gamma'. It is linear(progress)."),
+        ("step", {"gama": 0.5}, "step has no argument 'gama', did you mean 'gamma'? It is step(progress, steps=3, gamma=0.1)."),
+        ("step", {"gamma": "a"}, "step(gamma='a') has an argument of the wrong kind or size"),
+        ("cosine", {"progress": 1}, "does not fit cosine(progress, num_cycles=0.5)"),
+    ],
+)
+def test_options_of_a_schedule_are_told_with_the_other_faults(schedule: str, options: dict[str, Any], said: str) -> None:
+    found = faults(f"schedule={schedule}", "lr=-1", train={"lr_scheduler_kwargs": options})
+    assert [fault.partition(":")[0] for fault in found] == ["train.lr", "train.lr_scheduler_kwargs"]
+    assert said in found[1]
+    assert made("schedule=step", train={"lr_scheduler_kwargs": {"gamma": 0.5}}).train.lr_scheduler_kwargs == {"gamma": 0.5}
+    assert made("schedule=my.parts:own", train={"lr_scheduler_kwargs": options}).train.lr_scheduler_kwargs == options
+
+
 def test_reading_a_recipe_runs_nothing_that_it_names(tmp_path: Path) -> None:
     target = tmp_path / "made"
+    made("optim=os:abort", "schedule=os:abort", "task=os:abort", "lr_scheduler_kwargs={a: 1}")
     for form in ("os:mkdir('{}')", "layerwise(os:mkdir('{}'))", "gradual(full, until=os:mkdir('{}'))"):
         made(strategy=form.format(target), regularize=[f"os:mkdir('{target}')"])
     assert not target.exists()
@@ -338,6 +390,7 @@ def recipes(draw: st.DrawFn) -> Recipe:
         "class_weights": draw(st.just("auto") | st.dictionaries(TEXTS, POSITIVE, max_size=3)),
         "max_grad_norm": draw(st.none() | POSITIVE),
         "report_to": draw(st.lists(TEXTS.filter(lambda word: word != "none"), max_size=2)),
+        "lr_scheduler_type": "a.b:schedule",
         "lr_scheduler_kwargs": draw(
             st.dictionaries(TEXTS, st.none() | st.booleans() | st.integers() | TEXTS | POSITIVE, max_size=2)
         ),

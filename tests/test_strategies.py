@@ -24,7 +24,9 @@ from thawline.tasks.base import Step, plain_objective
 from thawline.testing import check_strategy
 from thawline.testing.sums import supervised, whole
 from thawline.train.learner import Learner
-from thawline.train.optimize import OPTIMIZERS, Optimization
+from thawline.train.masters import Masters
+from thawline.train.optimize import Optimization
+from thawline.train.optimizers import OPTIMIZERS
 from thawline.train.schedule import Schedule
 
 # One entry for each of the table, or `test_every_strategy_is_checked` fails.
@@ -303,8 +305,9 @@ def learner(spec: str, model: Any = None, *, total: int = 10, optim: str = "adam
     model = model or tiny()
     stages, made = find_stages(model, inputs_of("bert")), strategy(spec)
     groups = without_fixed(made.groups(stages), model)
-    optimizer = Optimization(optim, **{"learning_rate": 1e-2, **numbers}).build(model, groups)
-    return Learner(model, stages, made, groups, optimizer, Schedule("constant", total), 1.0)
+    masters = Masters(model)
+    optimizer = Optimization(optim, **{"learning_rate": 1e-2, **numbers}).build(masters.named, groups)
+    return Learner(model, stages, made, groups, masters, optimizer, Schedule("constant", total), 1.0)
 
 
 def train(learner: Learner, steps: Sequence[int]) -> None:
@@ -410,7 +413,7 @@ def test_checkpoint_holds_what_can_change_and_nothing_else() -> None:
 def test_no_weight_decay_on_norms_and_biases(name: str) -> None:
     model = model_of(name)
     groups = strategy("full").groups(find_stages(model, inputs_of(name)))
-    optimizer = Optimization(weight_decay=0.1).build(model, groups)
+    optimizer = Optimization(weight_decay=0.1).build(dict(model.named_parameters()), groups)
     decay = {n: entry["weight_decay"] for entry in optimizer.param_groups for n in entry["names"]}
     assert set(decay) == {n for n, _ in model.named_parameters()}
     for owner, module in model.named_modules():
@@ -424,7 +427,8 @@ def test_no_weight_decay_on_norms_and_biases(name: str) -> None:
 def test_decay_shrinks_weights_without_a_gradient(optim: str) -> None:
     model = nn.Linear(2, 2)
     groups = (Group(0, ("weight", "bias")),)
-    optimizer = Optimization(optim, learning_rate=0.1, weight_decay=0.5, momentum=0.0).build(model, groups)
+    named = dict(model.named_parameters())
+    optimizer = Optimization(optim, learning_rate=0.1, weight_decay=0.5, momentum=0.0).build(named, groups)
     before = copy.deepcopy(dict(model.named_parameters()))
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)

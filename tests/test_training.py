@@ -15,6 +15,7 @@ from thawline.errors import DivergedError, MachineError
 from thawline.recipe import recipe_from
 from thawline.run.api import recipe_for
 from thawline.run.assemble import assemble, decide, learner_of, loop_of
+from thawline.run.lighten import lighten
 from thawline.run.prepare import prepare
 from thawline.tasks.base import plain_objective
 from thawline.train.budget import Costs, steps_within
@@ -26,6 +27,7 @@ from thawline.train.observe import memory_watch
 from thawline.train.schedule import SCHEDULES, Schedule
 from thawline.train.steps import Order
 from thawline.train.stop import Judge, Standing
+from thawline.train.workers import Workers
 
 WORDS = ["warm", "funny", "dull", "noisy", "quiet", "lovely", "awful", "film", "card", "coffee", "Norway"]
 
@@ -56,18 +58,19 @@ def assembled(tmp_path: Path, **more: Any) -> Any:
     parts = assemble(prepared, silent)
     device = Device("cpu")
     decisions = decide(prepared, parts.recipe, device, say=silent)
-    loop = loop_of(prepared, parts, device, decisions=decisions, checkpoints=Checkpoints(tmp_path / "checkpoints"))
-    return prepared, parts, loop
+    workers, light = Workers(), lighten(prepared, parts, device, decisions=decisions, say=silent)
+    kept = {"masters": light.masters, "workers": workers, "checkpoints": Checkpoints(tmp_path / "checkpoints")}
+    return prepared, parts, loop_of(prepared, parts, device, decisions=decisions, **kept)
 
 
 def gradient(loop: Any, max_examples: int, order: Order | None = None) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
     old = loop.gradients
-    parts = Gradients(old.data, order or old.order, plain_objective, max_examples, old.seed, old.device)
+    parts = Gradients(old.data, order or old.order, plain_objective, max_examples, old.seed, old.device, old.workers)
     loop.learner.open(0)
     loop.learner.model.eval()  # without dropout: its masks depend on who shares a micro-batch
-    sums = parts(loop.learner.model, 0, 0.0)
-    found = {n: p.grad.clone() for n, p in loop.learner.model.named_parameters() if p.grad is not None}
-    loop.learner.optimizer.zero_grad(set_to_none=True)
+    sums = parts(loop.learner, 0, 0.0)
+    found = {n: p.grad.clone() for n, p in loop.learner.masters.named.items() if p.grad is not None}
+    loop.learner.forget()
     return sums, found
 
 
@@ -103,7 +106,7 @@ def test_clipping_bounds_the_mean_gradient(tmp_path: Path) -> None:
     learner = loop.learner
     learner.open(0)
     before = {n: p.detach().clone() for n, p in learner.model.named_parameters()}
-    loop.gradients(learner.model, 0, 0.0)
+    loop.gradients(learner, 0, 0.0)
     norm, _ = learner.step(0, 8.0)
     moved = torch.cat([(p.detach() - before[n]).flatten() for n, p in learner.model.named_parameters()])
     assert float(moved.norm()) == pytest.approx(min(0.1, norm), rel=1e-3)
@@ -215,17 +218,18 @@ def test_memory_watch_stops_with_advice() -> None:
 
 
 def test_state_of_every_optimizer_comes_back(tmp_path: Path) -> None:
-    from thawline.train.optimize import OPTIMIZERS, load_state, state_tensors
+    from thawline.train.optimize import load_state, state_tensors
+    from thawline.train.optimizers import OPTIMIZERS
 
     for name in OPTIMIZERS:
         _, parts, loop = assembled(tmp_path, optim=name)
         learner = loop.learner
         learner.open(0)
-        loop.gradients(learner.model, 0, 0.0)
+        loop.gradients(learner, 0, 0.0)
         learner.step(0, 8.0)
         kept = state_tensors(learner.optimizer)
         assert kept, name
-        fresh = learner_of(parts, 10)
+        fresh = learner_of(parts, learner.masters, 10)
         load_state(fresh.optimizer, kept)
         assert all(torch.equal(value, kept[key]) for key, value in state_tensors(fresh.optimizer).items())
 

@@ -3,6 +3,7 @@
 entry    main: runs a command, tells what went wrong      show       what people see, on stderr and as tables
 app      the verbs                                        stream     answers for files and for standard input
 doctor   what this machine has                            template   the recipe that `init` writes
+store    what is kept of frozen stages
 """
 
 from thawline.cli.entry import main

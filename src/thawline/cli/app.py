@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from thawline.cli import show
+from thawline.cli import show, store
 from thawline.cli.show import say
 from thawline.version import __version__
 
@@ -157,6 +157,9 @@ def doctor() -> None:
     from thawline.cli.doctor import doctor
 
     doctor()
+
+
+app.add_typer(store.verbs, name="store")
 
 
 @app.command()

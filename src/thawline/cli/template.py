@@ -49,5 +49,5 @@ def template(data: str) -> str:
     filled = {"text": text, "label": label, "id": columns.id, "weight": columns.weight}
     known = {key: value for key, value in filled.items() if value is not None}
     return to_yaml(
-        recipe_from(recipe, task={"name": "text-classification", "problem": columns.problem}, data=known), comments=True
+        recipe_from(recipe, task={"name": TEXT_TASK, "problem": columns.problem}, data=known), comments=True
     )

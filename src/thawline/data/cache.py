@@ -6,8 +6,10 @@ import contextlib
 import errno
 import hashlib
 import os
+import re
 import secrets
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -15,6 +17,8 @@ import pyarrow as pa
 
 from thawline.errors import MachineError
 
+_PART = re.compile(r"\..+\.\d+-[0-9a-f]{8}\.part")  # what `written_aside` gives to write to
+_LEFT = 24 * 3600  # seconds without a write, after which the process of a part is not alive any more
 _ROWS = 8192  # columns are hashed in pieces of this many rows, so that equal content has one hash however it is chunked
 
 
@@ -73,7 +77,8 @@ def hash_pieces(schema: pa.Schema, pieces: Iterable[pa.Table]) -> str:
 def written_aside(path: Path) -> Iterator[Path]:
     """Give a path beside `path` to write to; when the block ends well it is synced and renamed to `path`, else removed.
 
-    Raises MachineError where the disk is full.
+    Parts in the same folder that a killed process left, not written to for a day, are removed. Raises MachineError where the
+    disk is full.
 
     >>> import tempfile
     >>> target = Path(tempfile.mkdtemp()) / "note.txt"
@@ -85,6 +90,7 @@ def written_aside(path: Path) -> Iterator[Path]:
     aside = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path.parent)
         yield aside
         with aside.open("rb+") as file:
             os.fsync(file.fileno())
@@ -98,6 +104,13 @@ def written_aside(path: Path) -> Iterator[Path]:
         raise
     finally:
         aside.unlink(missing_ok=True)
+
+
+def _sweep(folder: Path) -> None:
+    for part in folder.glob(".*.part"):
+        with contextlib.suppress(OSError):  # others sweep too
+            if _PART.fullmatch(part.name) and time.time() - part.stat().st_mtime > _LEFT:
+                part.unlink()
 
 
 def write_arrow(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:

@@ -34,6 +34,10 @@ class Encoded(Sequence[Item]):
     def __len__(self) -> int:
         return len(self.lengths)
 
+    def values(self, name: str) -> list[np.ndarray] | None:
+        """Return all numbers of one column, in chunks that are views of the file; None where there is no such column."""
+        return [views[name][0] for views in self._views] if name in self._views[0] else None
+
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from itertools import islice
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
-Statistic = Callable[[Array], Mapping[str, float]]
-"""Metrics as a function of how often each example was drawn, shape [N]."""
+from thawline.evaluate.resample import Array, Statistic
 
 LEVEL = 0.95
+_AT_ONCE = 1 << 19  # counts of examples in memory
 
 
 @dataclass(frozen=True)
@@ -46,14 +44,14 @@ def bootstrap(
     models in one `statistic` are paired: they see the same draws. Source: Efron 1979; Efron & Tibshirani 1993, chapter 13.
 
     >>> values = np.arange(100.0)
-    >>> low, high = bootstrap(lambda counts: {"mean": float(np.average(values, weights=counts))}, 100)["mean"]
+    >>> low, high = bootstrap(lambda counts: {"mean": counts @ values / 100}, 100)["mean"]
     >>> print(f"{low:.1f} < {values.mean():.1f} < {high:.1f}")
     43.8 < 49.5 < 55.0
     """
     assert samples > 0
-    drawn = [dict(statistic(counts)) for counts in _draws(n, samples=samples, seed=seed, groups=groups)]
+    drawn = [statistic(counts) for counts in _stacked(_draws(n, samples=samples, seed=seed, groups=groups))]
     tails = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
-    ends = {name: np.quantile([one[name] for one in drawn], tails) for name in drawn[0]}
+    ends = {name: np.quantile(np.concatenate([some[name] for some in drawn]), tails) for name in drawn[0]}
     return {name: (float(low), float(high)) for name, (low, high) in ends.items()}
 
 
@@ -71,13 +69,13 @@ def paired_difference(
     The arguments are those of `bootstrap`; with `groups`, `n` must be the number of examples.
     """
 
-    def minus(counts: Array) -> dict[str, float]:
+    def minus(counts: Array) -> dict[str, Array]:
         left, right = one(counts), other(counts)
         return {name: left[name] - right[name] for name in left if name in right}
 
     once = n if isinstance(n, np.ndarray) else np.ones(n, dtype=np.int64)
     ends = bootstrap(minus, n, samples=samples, seed=seed, groups=groups)
-    return {name: Difference(value, *ends[name]) for name, value in minus(once).items()}
+    return {name: Difference(float(value), *ends[name]) for name, (value,) in minus(once[None]).items()}
 
 
 def verdict(metric: str, difference: Difference, *, other: str, greater: bool = True) -> str:
@@ -120,6 +118,12 @@ def _parts(column: Array) -> Array:
     if column.ndim == 1:
         return column[None]
     return (np.packbits(column, axis=1) if column.dtype == bool else column).T
+
+
+def _stacked(draws: Iterator[Array]) -> Iterator[Array]:
+    """Yield the draws as rows of matrices, [S, N], which keep below a size whatever N is."""
+    for first in draws:
+        yield np.stack([first, *islice(draws, _AT_ONCE // len(first))]).astype(float)
 
 
 def _draws(n: int | Array, *, samples: int, seed: int, groups: Array | None) -> Iterator[Array]:

@@ -1,12 +1,12 @@
 """How good predictions are: pure functions on arrays, with the metrics of scikit-learn.
 
 Each takes optional `weights`, one number >= 0 per example. An example of weight 2 counts as if it stood there twice, one of
-weight 0 as if it were not there: this is what `intervals.bootstrap` builds on.
+weight 0 as if it were not there; `resample` has the same metrics of a thousand such weights at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from types import MappingProxyType
 from typing import Any, Protocol, cast
@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 from thawline.table import Table
 
 Array = NDArray[Any]
-Weighted = Callable[[Array | None], dict[str, float]]
-"""Metrics as a function of the examples' weights [N]; None is 1 for each."""
 
 GREATER: Mapping[str, bool] = MappingProxyType(
     {
@@ -114,38 +112,23 @@ def multilabel(true: Array, predicted: Array, *, weights: Array | None = None) -
     >>> {name: round(value, 3) for name, value in result.items()}
     {'f1_micro': 0.8, 'f1_macro': 0.5, 'accuracy': 0.5, 'precision_macro': 0.5, 'recall_macro': 0.5}
     """
-    return multilabel_of(np.asarray(true, bool), np.asarray(predicted, bool))(weights)
-
-
-def multilabel_of(true: Array, predicted: Array) -> Weighted:
-    """Return `multilabel(true, predicted, weights=...)` as a function of the weights, which counts only what is not 0."""
-    from scipy.sparse import csr_matrix, hstack
-    from sklearn.metrics import f1_score, precision_recall_fscore_support
+    from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support
 
     _check(true, predicted)
-    # All but the exact matches depends on the data through three weights per label, so scikit-learn is given 3·C rows for N;
-    # the row and column beside them have no labels, since it refuses no rows and takes a single column for classes.
-    hits = hstack([csr_matrix(part, dtype=float) for part in (true & predicted, ~true & predicted, true & ~predicted)], "csr")
-    exact = (true == predicted).all(axis=1).astype(float)
-    n_labels = true.shape[1]
-    label, no, row = np.eye(n_labels, n_labels + 1), np.zeros((n_labels, n_labels + 1)), np.zeros((1, n_labels + 1))
-    rows = [np.vstack(parts).astype(int) for parts in ([label, no, label, row], [label, label, no, row])]
-
-    def compute(weights: Array | None) -> dict[str, float]:
-        mass = np.ones(len(true)) if weights is None else weights
-        options = {"sample_weight": np.append(mass @ hits, 1.0), "labels": range(n_labels), "zero_division": 0}
-        with _trusting():
-            precision, recall, f1, _ = precision_recall_fscore_support(*rows, average="macro", **options)
-            micro = f1_score(*rows, average="micro", **options)
-        return {
-            "f1_micro": float(micro),
-            "f1_macro": float(f1),
-            "accuracy": float(np.average(exact, weights=mass)),
-            "precision_macro": float(precision),
-            "recall_macro": float(recall),
-        }
-
-    return compute
+    # A column that says nothing stands beside the labels, since scikit-learn takes a single column for classes.
+    both = [np.pad(np.asarray(side, bool), ((0, 0), (0, 1))).astype(int) for side in (true, predicted)]
+    options = {"sample_weight": weights, "labels": range(true.shape[1]), "zero_division": 0}
+    with _trusting():
+        precision, recall, f1, _ = precision_recall_fscore_support(*both, average="macro", **options)
+        micro = f1_score(*both, average="micro", **options)
+        accuracy = accuracy_score(*both, sample_weight=weights)
+    return {
+        "f1_micro": float(micro),
+        "f1_macro": float(f1),
+        "accuracy": float(accuracy),
+        "precision_macro": float(precision),
+        "recall_macro": float(recall),
+    }
 
 
 def regression(true: Array, predicted: Array, *, weights: Array | None = None) -> dict[str, float]:
@@ -157,42 +140,19 @@ def regression(true: Array, predicted: Array, *, weights: Array | None = None) -
     >>> {name: round(value, 3) for name, value in result.items()}
     {'mse': 1.333, 'rmse': 1.155, 'mae': 0.667, 'r2': -1.0, 'pearson': 0.961, 'spearman': 1.0}
     """
-    return regression_of(np.asarray(true, float), np.asarray(predicted, float))(weights)
-
-
-def regression_of(true: Array, predicted: Array) -> Weighted:
-    """Return `regression(true, predicted, weights=...)` as a function of the weights, which sorts only once."""
     from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
 
     _check(true, predicted)
-    places = [np.unique(values, return_inverse=True)[1] for values in (true, predicted)]
-
-    def compute(weights: Array | None) -> dict[str, float]:
-        mass = np.ones(len(true)) if weights is None else weights.astype(float)
-        share = mass / mass.sum()
-        with _trusting():
-            mse = float(mean_squared_error(true, predicted, sample_weight=mass))
-            mae = float(mean_absolute_error(true, predicted, sample_weight=mass))
-            r2 = float(r2_score(true, predicted, sample_weight=mass)) if _centred(true, share)[1] > 0 else 0.0
-        pearson = _correlation(true, predicted, share)
-        spearman = _correlation(_ranks(places[0], mass), _ranks(places[1], mass), share)
-        return {"mse": mse, "rmse": mse**0.5, "mae": mae, "r2": r2, "pearson": pearson, "spearman": spearman}
-
-    return compute
-
-
-_OF: Mapping[str, Callable[[Array, Array], Weighted]] = {
-    "multi_label_classification": multilabel_of,
-    "regression": regression_of,
-}
-
-
-def statistic(problem: str, true: Array, predicted: Array) -> Weighted:
-    """Return the metrics of `problem` as a function of the examples' weights alone, as `intervals.bootstrap` takes it."""
-    if problem in _OF:
-        return _OF[problem](true, predicted)
-    metrics = METRICS[problem]
-    return lambda weights: metrics(true, predicted, weights=weights)
+    true, predicted = np.asarray(true, float), np.asarray(predicted, float)
+    mass = np.ones(len(true)) if weights is None else weights.astype(float)
+    share = mass / mass.sum()
+    with _trusting():
+        mse = float(mean_squared_error(true, predicted, sample_weight=mass))
+        mae = float(mean_absolute_error(true, predicted, sample_weight=mass))
+        r2 = float(r2_score(true, predicted, sample_weight=mass)) if _centred(true, share)[1] > 0 else 0.0
+    pearson = _correlation(true, predicted, share)
+    spearman = _correlation(_ranks(true, mass), _ranks(predicted, mass), share)
+    return {"mse": mse, "rmse": mse**0.5, "mae": mae, "r2": r2, "pearson": pearson, "spearman": spearman}
 
 
 def _check(true: Array, predicted: Array) -> None:
@@ -200,7 +160,7 @@ def _check(true: Array, predicted: Array) -> None:
 
 
 def _trusting() -> AbstractContextManager[None]:
-    # The arrays are our own; scikit-learn's checks of them would take a third of a bootstrap's time.
+    # The arrays are our own; scikit-learn's checks of them take longer than the work.
     from sklearn import config_context
 
     return cast(AbstractContextManager[None], config_context(assume_finite=True, skip_parameter_validation=True))
@@ -221,7 +181,8 @@ def _centred(values: Array, share: Array) -> tuple[Array, float]:
     return deviations, scale if scale > 1e-12 * abs(mean) else 0.0
 
 
-def _ranks(places: Array, mass: Array) -> Array:
-    """Return mid-ranks up to a constant, where an example of mass 2 takes two places; `places` are dense ranks from 0."""
+def _ranks(values: Array, mass: Array) -> Array:
+    """Return mid-ranks up to a constant, where an example of mass 2 takes two places."""
+    places = np.unique(values, return_inverse=True)[1]
     total = np.bincount(places, weights=mass)
     return np.asarray((np.cumsum(total) - total / 2)[places])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -19,16 +19,16 @@ MAX_TOKENS = 1 << 14
 """Tokens of a batch, padding included: enough to fill the processor, little enough for memory to stay flat."""
 
 Context = Callable[[], AbstractContextManager[Any]]
+Each = Callable[[Callable[..., Any], Iterable[Any]], Iterable[Any]]
 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put a model in eval mode without gradients, and each module back into its own mode afterwards."""
+    """Put a model in eval mode, and each module back into its own mode afterwards."""
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
-        with torch.inference_mode():
-            yield
+        yield
     finally:
         for module, mode in modes.items():
             module.training = mode
@@ -40,15 +40,28 @@ def outputs(
     *,
     batch_size: int,
     autocast: Context = nullcontext,
+    each: Each = map,
     told: Callable[[int], object] = lambda done: None,
 ) -> Iterator[tuple[np.ndarray, Batch, Any]]:
-    """Run the model over `data`, longest batches first; yields the indices of a batch, the batch, and the outputs."""
-    device, done = next(model.parameters()).device, 0
-    with evaluating(model), autocast():
-        for indices in by_length(data.lengths, max_examples=batch_size, max_tokens=MAX_TOKENS):
-            batch = data.batch(indices)
-            moved = Batch({k: v.to(device) for k, v in batch.inputs.items()}, batch.targets, batch.weights, batch.ids)
-            yield indices, batch, data.task.forward(model, moved)
+    """Run the model over `data`, longest batches first; yields the indices of a batch, the batch, and the outputs.
+
+    `each` maps a function over batches in their order, and may do so in several threads.
+    """
+    first = next(model.parameters())
+
+    def taken(value: torch.Tensor) -> torch.Tensor:
+        return value.to(first.device, first.dtype if value.is_floating_point() else None)
+
+    def run(indices: np.ndarray) -> tuple[np.ndarray, Batch, Any]:
+        batch = data.batch(indices)
+        moved = Batch({k: taken(v) for k, v in batch.inputs.items()}, batch.targets, batch.weights, batch.ids)
+        with torch.inference_mode(), autocast():
+            return indices, batch, data.task.forward(model, moved)
+
+    done = 0
+    with evaluating(model):
+        for indices, batch, found in each(run, by_length(data.lengths, max_examples=batch_size, max_tokens=MAX_TOKENS)):
+            yield indices, batch, found
             done += len(indices)
             told(done)
 
@@ -63,11 +76,11 @@ def predict(model: nn.Module, data: Supervised, *, batch_size: int = 64, **optio
     return [prediction for prediction in found if prediction is not None]
 
 
-def measure(model: nn.Module, data: Supervised, *, batch_size: int = 64, autocast: Context = nullcontext) -> dict[str, float]:
-    """Return the metrics of labelled data, and "loss", the weighted mean of the task's loss."""
+def measure(model: nn.Module, data: Supervised, *, batch_size: int = 64, **options: Any) -> dict[str, float]:
+    """Return the metrics of labelled data, and "loss", the weighted mean of the task's loss; options are those of `outputs`."""
     found: list[Prediction | None] = [None] * len(data)
     total = weight = 0.0
-    for indices, batch, output in outputs(model, data, batch_size=batch_size, autocast=autocast):
+    for indices, batch, output in outputs(model, data, batch_size=batch_size, **options):
         loss = data.task.loss(output, batch)
         total, weight = total + float(loss.total), weight + float(loss.weight)
         for index, prediction in zip(indices, data.task.decode(output, batch.ids), strict=True):

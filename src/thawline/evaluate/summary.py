@@ -11,8 +11,9 @@ import numpy as np
 
 from thawline.errors import DataError
 from thawline.evaluate.baselines import Target
-from thawline.evaluate.intervals import Array, Statistic, bootstrap, collapse
-from thawline.evaluate.metrics import METRICS, statistic
+from thawline.evaluate.intervals import bootstrap, collapse
+from thawline.evaluate.metrics import METRICS
+from thawline.evaluate.resample import Array, Statistic, statistic
 from thawline.types import Example, Finding, Prediction
 
 _ANSWER = {"single_label_classification": "label", "multi_label_classification": "labels", "regression": "value"}
@@ -120,21 +121,12 @@ def _intervals(
     own = statistic(problem, true, model)
     theirs: dict[str, Statistic] = {name: statistic(problem, true, other) for name, other in zip(compared, others, strict=True)}
 
-    def paired(counts: Array) -> dict[str, float]:
+    def paired(counts: Array) -> dict[str, Array]:
         values = dict(own(counts))
         other = {name: compute(counts) for name, compute in theirs.items()}
         return values | {f"{name} {m}": values[m] - result[m] for name, result in other.items() for m in values}
 
     return bootstrap(paired, n, samples=samples, seed=seed)
-
-
-def _narrow(problem: str, true: Array, predicted: Array) -> Statistic:
-    """Return the statistic of one model, over the rows that are distinct for it alone where these are fewer."""
-    rows, inverse = collapse(true, predicted)
-    if 2 * len(rows[0]) > len(inverse):
-        return statistic(problem, true, predicted)
-    compute = statistic(problem, *rows)
-    return lambda counts: compute(np.bincount(inverse, weights=counts))
 
 
 def _unknown(problem: str, targets: Sequence[Any], labels: Sequence[str]) -> tuple[Finding, ...]:

@@ -8,16 +8,17 @@ layers of ALBERT, one list per resolution in a convolutional net).
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import nn
 
 from thawline.errors import ModelError
+from thawline.models.strands import single_stranded
+from thawline.models.trace import Call, trace
 
 
 @dataclass(frozen=True)
@@ -32,14 +33,6 @@ class Stage:
 Stages = tuple[Stage, ...]
 
 
-class Visit(NamedTuple):
-    """One call of a module, by the clock of the trace."""
-
-    module: str
-    start: int
-    end: int
-
-
 def find_stages(model: nn.Module, inputs: Mapping[str, Any]) -> Stages:
     """Return the stages of `model`, in the order in which one forward pass over `inputs` goes through them.
 
@@ -49,8 +42,9 @@ def find_stages(model: nn.Module, inputs: Mapping[str, Any]) -> Stages:
 
     Raises ModelError where no repeated block is found.
     """
-    visits = _trace(model, inputs)
-    blocks = _blocks(model, visits)
+    with torch.no_grad():
+        visits = trace(model, inputs)
+    blocks = _blocks(model, visits, inputs)
     if not blocks:
         raise ModelError(f"No repeated blocks were found in {type(model).__name__}, so it cannot be cut into stages.")
     names = ["stem", *(f"block {i}" for i in range(len(blocks))), "head"]
@@ -62,56 +56,39 @@ def find_stages(model: nn.Module, inputs: Mapping[str, Any]) -> Stages:
     )
 
 
-def _trace(model: nn.Module, inputs: Mapping[str, Any]) -> list[Visit]:
-    """Run once in eval mode without gradient and record every module call; the model's mode is put back."""
-    clock, open_since, visits = 0, defaultdict[str, list[int]](list), list[Visit]()
-
-    def enter(name: str) -> None:
-        nonlocal clock
-        clock += 1
-        open_since[name].append(clock)
-
-    def leave(name: str) -> None:
-        nonlocal clock
-        clock += 1
-        visits.append(Visit(name, open_since[name].pop(), clock))
-
-    modes = {module: module.training for module in model.modules()}
-    with ExitStack() as undo, torch.no_grad():
-        for module, mode in modes.items():
-            undo.callback(setattr, module, "training", mode)
-        for name, module in model.named_modules():
-            undo.callback(module.register_forward_pre_hook(lambda *_, name=name: enter(name)).remove)
-            undo.callback(module.register_forward_hook(lambda *_, name=name: leave(name)).remove)
-        model.eval()
-        model(**inputs)
-    return sorted(visits, key=lambda visit: visit.start)
-
-
-def _blocks(model: nn.Module, visits: list[Visit]) -> list[tuple[int, int]]:
+def _blocks(model: nn.Module, visits: list[Call], inputs: Mapping[str, Any]) -> list[tuple[int, int]]:
     """Return start and end of each block: calls of one class that never nest and hold much of the model's parameters."""
     named = dict(model.named_modules())
-    by_class = defaultdict[type, list[Visit]](list)
+    by_class = defaultdict[type, list[Call]](list)
     for visit in visits:
         module = named[visit.module]
         if any(True for _ in module.children()) and visit.module:
             by_class[type(module)].append(visit)
     chains = {kind: chain for kind, chain in by_class.items() if len(chain) > 1 and _in_sequence(chain)}
+    if len(chains) > 1:
+        chains.pop(nn.Sequential, None)  # of no kind of its own: it may hold layers, halves of layers, or the head
     sizes = {kind: _size(named[name] for name in {v.module for v in chain}) for kind, chain in chains.items()}
     # A class that holds less than half of what the largest holds is a part of a block, not a block.
     ample = [kind for kind in chains if 2 * sizes[kind] >= max(sizes.values())]
     ample.sort(key=lambda kind: sizes[kind], reverse=True)
-    sets = [_beside(kind, ample, chains) for kind in ample]
+    sets = list(dict.fromkeys(tuple(sorted(_beside(kind, ample, chains), key=str)) for kind in ample))
+    if len(sets) > 1:
+        # Not the halves of a residual block, past which its input runs as well, where there is anything else.
+        single = single_stranded(model, inputs, [[(c.module, c.nth) for c in _joined(kinds, chains)] for kinds in sets])
+        sets = [kinds for kinds, one in zip(sets, single, strict=True) if one] or sets
     held = [sum(sizes[kind] for kind in kinds) for kinds in sets]
     # The finest of those that hold nearly all: the layers within the resolutions of a convolutional net, but not the attentions
     # within the layers of a decoder, of which there are two each.
     fine = [kinds for kinds, size in zip(sets, held, strict=True) if 4 * size >= 3 * max(held)]
     best = max(fine, key=lambda kinds: sum(len(chains[kind]) for kind in kinds), default=())
-    chosen = sorted((visit for kind in best for visit in chains[kind]), key=lambda visit: visit.start)
-    return _merge_shared(chosen)
+    return _merge_shared(_joined(best, chains))
 
 
-def _beside(first: type, kinds: list[type], chains: Mapping[type, list[Visit]]) -> tuple[type, ...]:
+def _joined(kinds: Iterable[type], chains: Mapping[type, list[Call]]) -> list[Call]:
+    return sorted((call for kind in kinds for call in chains[kind]), key=lambda call: call.start)
+
+
+def _beside(first: type, kinds: list[type], chains: Mapping[type, list[Call]]) -> tuple[type, ...]:
     """Return `first` and the kinds that run apart from it and from one another, such as an encoder's and a decoder's layers."""
     chosen, taken = [first], list(chains[first])
     for kind in kinds:
@@ -121,7 +98,7 @@ def _beside(first: type, kinds: list[type], chains: Mapping[type, list[Visit]]) 
     return tuple(chosen)
 
 
-def _in_sequence(chain: list[Visit]) -> bool:
+def _in_sequence(chain: list[Call]) -> bool:
     return all(before.end < after.start for before, after in pairwise(chain))
 
 
@@ -131,7 +108,7 @@ def _size(modules: Any) -> int:
     return sum(p.numel() for p in {p for part in parts for p in part.parameters(recurse=False)})
 
 
-def _merge_shared(chain: list[Visit]) -> list[tuple[int, int]]:
+def _merge_shared(chain: list[Call]) -> list[tuple[int, int]]:
     """Join calls between which a module runs again: weights cannot be frozen below a cut and learn above it."""
     last = {visit.module: i for i, visit in enumerate(chain)}
     blocks, start, reach = list[tuple[int, int]](), 0, 0
@@ -143,7 +120,7 @@ def _merge_shared(chain: list[Visit]) -> list[tuple[int, int]]:
     return blocks
 
 
-def _stage_of_modules(model: nn.Module, visits: list[Visit], blocks: list[tuple[int, int]]) -> dict[str, int]:
+def _stage_of_modules(model: nn.Module, visits: list[Call], blocks: list[tuple[int, int]]) -> dict[str, int]:
     first: dict[str, int] = {}
     for visit in visits:
         first.setdefault(visit.module, visit.start)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from numbers import Integral, Real
@@ -13,8 +14,11 @@ from thawline.errors import UserError, did_you_mean
 from thawline.regularize.base import REGULARIZERS, regularizer
 from thawline.strategies import base as strategies
 from thawline.table import Table
+from thawline.train.schedule import check_schedule
 
 T = TypeVar("T")
+
+_OWN = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 SPLITS = {"auto": 0, "given": 0, "stratified": 0, "random": 0, "group": 1, "time": 1, "hash": 0}
 """Ways to split, with how many columns each takes."""
@@ -66,6 +70,43 @@ def named_weights(value: Any) -> Any:
     if isinstance(value, dict):
         return {str(key): weight for key, weight in value.items()}
     return "none" if value is None else value
+
+
+def part(table: Table[Any], *also: str) -> Callable[[Any], Any]:
+    """Return what lets a part's name through: of the table, of `also`, or a `package.module:object`, which is not imported.
+
+    >>> part(Table("codec", {"json": "json:dumps"}), "auto")("jsn")
+    Traceback (most recent call last):
+    ValueError: there is no codec called 'jsn', did you mean 'json'? Expected auto, json or package.module:object
+    """
+
+    def check(value: Any) -> Any:
+        if isinstance(value, str) and value not in (*also, *table) and not _OWN.fullmatch(value):
+            hint = did_you_mean(value, [*also, *table])
+            raise ValueError(f"there is no {table.kind} called {value!r}{hint or '.'} Expected {parts(table, *also)}")
+        return value
+
+    return check
+
+
+def parts(table: Table[Any], *also: str) -> str:
+    """Return in words what `part` lets through."""
+    return f"{', '.join([*also, *table])} or package.module:object"
+
+
+def options(value: dict[str, Any], schedule: str) -> dict[str, Any]:
+    """Return the options of a learning-rate schedule; raises ValueError where one of Thawline's own does not take them."""
+    if ":" not in schedule:  # others' are not imported here
+        try:
+            check_schedule(schedule, value)
+        except UserError as error:
+            raise ValueError(str(error).rstrip(".")) from None
+    return value
+
+
+def optim(value: Any) -> Any:
+    """Return transformers' names for AdamW as ours, anything else unchanged."""
+    return "adamw" if value in ("adamw_torch", "adamw_torch_fused") else value
 
 
 def strategy(value: Any) -> str:

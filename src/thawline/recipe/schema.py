@@ -7,9 +7,22 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, Strict, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    Strict,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from thawline.recipe import forms
+from thawline.tasks.base import TASKS
+from thawline.train.optimizers import OPTIMIZERS
+from thawline.train.schedule import SCHEDULES
 
 _Whole = Annotated[int, Strict(), BeforeValidator(forms.whole)]
 _Number = Annotated[float, Strict(), BeforeValidator(forms.number)]
@@ -31,9 +44,9 @@ Regularizers = Annotated[list[str], BeforeValidator(forms.regularizers), "a list
 Arguments = Annotated[dict[str, JsonValue], "a mapping"]
 _WEIGHTS = "none, auto, or a mapping of class names to numbers of at least 0"
 ClassWeights = Annotated[Literal["none", "auto"] | dict[str, NotNegative], BeforeValidator(forms.named_weights), _WEIGHTS]
-_OPTIM = BeforeValidator(lambda value: "adamw" if value in ("adamw_torch", "adamw_torch_fused") else value)
-Optim = Annotated[Literal["adamw", "adam", "sgd"], _OPTIM]
-Schedule = Literal["linear", "cosine", "constant", "constant_with_warmup", "step"]
+TaskName = Annotated[str, BeforeValidator(forms.part(TASKS, "auto")), forms.parts(TASKS, "auto")]
+Optim = Annotated[str, BeforeValidator(forms.part(OPTIMIZERS)), BeforeValidator(forms.optim), forms.parts(OPTIMIZERS)]
+Schedule = Annotated[str, BeforeValidator(forms.part(SCHEDULES)), forms.parts(SCHEDULES)]
 Problem = Literal["auto", "single_label_classification", "multi_label_classification", "regression"]
 
 
@@ -44,7 +57,7 @@ class _Section(BaseModel):
 class Task(_Section):
     """What is learnt."""
 
-    name: Literal["auto", "text-classification"] = Field(default="auto", description="the task; auto reads it off the data")
+    name: TaskName = Field(default="auto", description="the task; auto reads it off the data")
     problem: Problem = Field(default="auto", description="the kind of label; auto reads it off the label column and says so")
 
 
@@ -118,6 +131,11 @@ class Train(_Section):
         default="random", description="the order of an epoch; group_by_length puts texts of like length together"
     )
 
+    @field_validator("lr_scheduler_kwargs")
+    @classmethod
+    def _suits_the_schedule(cls, options: dict[str, JsonValue], info: ValidationInfo) -> dict[str, JsonValue]:
+        return forms.options(options, info.data.get("lr_scheduler_type", ":"))
+
     @model_validator(mode="after")
     def _agrees(self) -> Train:
         for key, instead in REPLACED_BY.items():
@@ -144,6 +162,15 @@ class Store(_Section):
     """Where features and prepared data are kept."""
 
     path: PathText | None = Field(default=None, description="the folder of caches; null: $THAWLINE_CACHE or the user's own")
+    features: Flag | Literal["auto"] = Field(
+        default="auto", description="keep what frozen stages compute; auto: where that is predicted to save time"
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        default="auto", description="precision of what is kept; auto: that of training"
+    )
+    max_gb: Positive | None = Field(
+        default=10.0, description="what is kept takes at most so many GB (10^9 bytes), the oldest goes; null: no limit"
+    )
 
 
 class Evaluate(_Section):

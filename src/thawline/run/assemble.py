@@ -27,10 +27,12 @@ from thawline.train.checkpoint import Checkpoints
 from thawline.train.device import Device, bf16_wins
 from thawline.train.learner import Learner
 from thawline.train.loop import Gradients, Loop, Rhythm
+from thawline.train.masters import Masters
 from thawline.train.optimize import Optimization
 from thawline.train.schedule import Schedule
 from thawline.train.steps import Order
 from thawline.train.stop import Judge
+from thawline.train.workers import Workers, workers_for
 
 Decisions = dict[str, Any]
 """What was decided by measuring, once: kept in decisions.json and never measured again on resume."""
@@ -102,7 +104,10 @@ def _metrics_of(problem: str) -> list[str]:
 def decide(prepared: Prepared, recipe: Recipe, device: Device, *, say: Say) -> Decisions:
     """Make the decisions that need a measurement or the machine: arithmetic, threads, number of steps."""
     train = recipe.train
-    decisions: Decisions = {"threads": torch.get_num_threads(), "device": str(device.device), "torch": torch.__version__}
+    threads = train.threads or torch.get_num_threads()
+    rows = train.per_device_train_batch_size * train.gradient_accumulation_steps
+    workers = workers_for(threads, rows) if device.device.type == "cpu" else 1
+    decisions: Decisions = {"threads": threads, "workers": workers, "device": str(device.device), "torch": torch.__version__}
     if train.bf16 == "auto":
         gain = device.bf16_gain
         decisions |= {"bf16": bf16_wins(gain), "bf16_gain": round(gain, 2)}
@@ -123,7 +128,7 @@ def order_of(data: Supervised, recipe: Recipe) -> Order:
     return Order(data.lengths, size, seed=train.seed, by_length=by_length)
 
 
-def learner_of(assembled: Assembled, steps: int) -> Learner:
+def learner_of(assembled: Assembled, masters: Masters, steps: int) -> Learner:
     """Return the model with optimiser and schedule over `steps` steps."""
     train = assembled.recipe.train
     assert train.learning_rate != "auto", "the learning rate is resolved by now"
@@ -137,10 +142,9 @@ def learner_of(assembled: Assembled, steps: int) -> Learner:
     )
     warmup = train.warmup_steps if train.warmup_steps is not None else math.ceil(train.warmup_ratio * steps)
     schedule = Schedule(train.lr_scheduler_type, steps, warmup, dict(train.lr_scheduler_kwargs))
-    optimizer = optimization.build(assembled.model, assembled.groups)
-    return Learner(
-        assembled.model, assembled.stages, assembled.strategy, assembled.groups, optimizer, schedule, train.max_grad_norm
-    )
+    optimizer = optimization.build(masters.named, assembled.groups)
+    model, stages, groups = assembled.model, assembled.stages, assembled.groups
+    return Learner(model, stages, assembled.strategy, groups, masters, optimizer, schedule, train.max_grad_norm)
 
 
 def loop_of(
@@ -148,6 +152,8 @@ def loop_of(
     assembled: Assembled,
     device: Device,
     *,
+    masters: Masters,
+    workers: Workers,
     decisions: Decisions,
     checkpoints: Checkpoints,
 ) -> Loop:
@@ -156,22 +162,24 @@ def loop_of(
     order, steps = order_of(sets["train"], recipe), decisions["steps"]
     objective = regularized(plain_objective, recipe.regularize, assembled.model, stages=assembled.stages)
     rows = recipe.train.per_device_train_batch_size
-    gradients = Gradients(sets["train"], order, objective, rows, recipe.train.seed, device)
+    gradients = Gradients(sets["train"], order, objective, rows, recipe.train.seed, device, workers)
     every = {"epoch": order.steps_per_epoch, "steps": recipe.train.eval_steps, "no": None}[recipe.train.eval_strategy]
     rhythm = Rhythm(steps, every, recipe.train.checkpoint_minutes * 60)
     return Loop(
-        learner_of(assembled, steps),
+        learner_of(assembled, masters, steps),
         gradients,
         rhythm,
         judge=judge_of(recipe, prepared.task.problem),
-        evaluate=evaluator(recipe, sets.get("validation"), device) if every else None,
+        evaluate=evaluator(recipe, sets.get("validation"), device, workers=workers) if every else None,
         checkpoints=checkpoints,
     )
 
 
-def evaluator(recipe: Recipe, data: Supervised | None, device: Device) -> Callable[[nn.Module], dict[str, float]] | None:
+def evaluator(
+    recipe: Recipe, data: Supervised | None, device: Device, *, workers: Workers
+) -> Callable[[nn.Module], dict[str, float]] | None:
     """Return what measures the model on the validation set, in the dtype of training; None where there is no such set."""
     if data is None:
         return None
     size = recipe.train.per_device_eval_batch_size or 64
-    return lambda model: measure(model, data, batch_size=size, autocast=device.autocast)
+    return lambda model: measure(model, data, batch_size=size, autocast=device.autocast, each=workers.each)

@@ -15,6 +15,7 @@ from thawline.recipe import Recipe
 from thawline.run.assemble import Assembled, Decisions, assemble, decide, judge_of, loop_of
 from thawline.run.finish import ending_seconds, measure_saved, save
 from thawline.run.folder import RunFolder, next_folder, refuse_existing, resumable
+from thawline.run.lighten import lighten
 from thawline.run.prepare import Prepared, Say, prepare
 from thawline.train.budget import Costs, seconds_of, step_seconds, steps_within
 from thawline.train.checkpoint import Checkpoints
@@ -22,6 +23,7 @@ from thawline.train.device import Device
 from thawline.train.forecast import advice, forecast, in_smaller_parts
 from thawline.train.loop import Loop, Observer
 from thawline.train.observe import ProgressBar, history, memory_watch, refuse_trackers, trackers
+from thawline.train.workers import Workers
 
 _LEAST_MEMORY = 200 << 20
 
@@ -117,6 +119,7 @@ class Job:
         best = loop.checkpoints.best_weights() if self.assembled.recipe.train.load_best_model_at_end else None
         if best is not None:
             loop.learner.load_weights(best)
+        self.light.restore()
         self.say("note: measuring the saved model")
         if self.device.is_main:
             save(self.prepared, self.assembled, self.folder)
@@ -131,9 +134,10 @@ class Job:
         known = self.folder.read("decisions.json")
         decisions = known or decide(self.prepared, self.assembled.recipe, self.device, say=self.say)
         decisions = self.device.of_main(decisions)
-        torch.set_num_threads(train.threads or decisions["threads"])
         self.device.bf16 = decisions["bf16"]
         self.assembled.model.to(self.device.device)
+        self.workers = Workers(decisions["workers"], decisions["threads"])
+        self.light = lighten(self.prepared, self.assembled, self.device, decisions=decisions, say=self.say)
         if train.max_minutes is not None and "ending_seconds" not in decisions:
             decisions |= self.device.of_main(self._within_budget(decisions, train.max_minutes * 60))
         if self.device.is_main:
@@ -151,7 +155,15 @@ class Job:
 
     def _assembled_loop(self, decisions: Decisions) -> Loop:
         checkpoints = Checkpoints(self.folder.path / "checkpoints")
-        return loop_of(self.prepared, self.assembled, self.device, decisions=decisions, checkpoints=checkpoints)
+        return loop_of(
+            self.prepared,
+            self.assembled,
+            self.device,
+            masters=self.light.masters,
+            workers=self.workers,
+            decisions=decisions,
+            checkpoints=checkpoints,
+        )
 
     def _within_budget(self, decisions: Decisions, seconds: float) -> Decisions:
         """Measure what a step and an evaluation cost, and return how many steps the budget has room for."""

@@ -13,7 +13,7 @@ from thawline.errors import RunError
 from thawline.evaluate.predict import predict
 from thawline.models.load import load_config, load_model, load_processor
 from thawline.run.folder import RunFolder
-from thawline.tasks.base import TASKS, Task
+from thawline.tasks.base import Task, task_class
 from thawline.tasks.supervised import Supervised
 from thawline.types import Example, Prediction
 
@@ -31,12 +31,12 @@ class SavedModel:
         recipe = folder.recipe()
         if not (folder.model / "config.json").is_file():
             raise RunError(f"{folder.path} has no trained model yet; type thawline resume {folder.path} to finish the run.")
-        kind = TASKS[recipe.task.name]
+        kind: Any = task_class(recipe.task.name)
         config = load_config(str(folder.model))
         processor = load_processor(str(folder.model), kind.processor_class)
         processor.deprecation_warnings["Asking-to-pad-a-fast-tokenizer"] = True
         labels = [config.id2label[i] for i in range(config.num_labels)] if recipe.task.problem != "regression" else []
-        self.task: Task = kind(processor, problem=recipe.task.problem, labels=labels, max_length=recipe.data.max_length)  # type: ignore[call-arg]
+        self.task: Task = kind(processor, problem=recipe.task.problem, labels=labels, max_length=recipe.data.max_length)
         dtype = getattr(torch, recipe.predict.dtype)
         self.model: Any = load_model(str(folder.model), kind.auto_class, config, seed=0, dtype=dtype).model.to(device)
         self.batch_size = recipe.predict.batch_size or 64

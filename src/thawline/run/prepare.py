@@ -22,8 +22,10 @@ from thawline.models.load import load_config, load_processor
 from thawline.recipe import Recipe, recipe_from
 from thawline.run.data import cache_of, dataset_of
 from thawline.run.derive import looks_english, max_length
-from thawline.tasks.base import TASKS, Task
+from thawline.tasks.base import TEXT_TASK, Task, task_class
 from thawline.tasks.supervised import Supervised
+from thawline.train.optimizers import optimizer_class
+from thawline.train.schedule import check_schedule
 from thawline.types import Finding
 
 Say = Callable[[str], None]
@@ -60,10 +62,13 @@ def tell(findings: Iterable[Finding], say: Say) -> None:
 
 def prepare(recipe: Recipe, say: Say) -> Prepared:
     """Do everything that can fail through the user's fault, short of loading weights; nothing is written but caches."""
+    recipe = recipe_from(recipe, task={"name": TEXT_TASK}) if recipe.task.name == "auto" else recipe
+    kind = task_class(recipe.task.name)
+    optimizer_class(recipe.train.optim)
+    check_schedule(recipe.train.lr_scheduler_type, recipe.train.lr_scheduler_kwargs)
     dataset = load_dataset(recipe, say)
     recipe = with_model(recipe, dataset.splits["train"], say)
     name, source = str(recipe.model.name), source_of(recipe)
-    kind = TASKS["text-classification" if recipe.task.name == "auto" else recipe.task.name]
     config, processor = load_config(name, **source), load_processor(name, kind.processor_class, **source)
     fit_processor(processor, config, recipe.model.add_tokens)
     length, note = max_length(config, processor, recipe.data.max_length)
@@ -140,5 +145,4 @@ def _resolved(recipe: Recipe, dataset: Dataset, length: int) -> Recipe:
     text = list(columns.text) if len(columns.text) > 1 else columns.text[0]
     data = {"path": str(Path(recipe.data.path).absolute()), "text": text, "label": columns.label, "id": columns.id}
     kept = {key: value for key, value in data.items() if value is not None}
-    task = {"name": "text-classification", "problem": columns.problem}
-    return recipe_from(recipe, task=task, data={**kept, "max_length": length})
+    return recipe_from(recipe, task={"problem": columns.problem}, data={**kept, "max_length": length})

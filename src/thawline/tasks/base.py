@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
+from thawline.errors import UserError
 from thawline.table import Table
 from thawline.types import Batch, Example, Item, Loss, Prediction
 
@@ -21,6 +22,23 @@ TASKS: Table[type[Task]] = Table(
     "task",
     {"text-classification": "thawline.tasks.text_classification:TextClassification"},
 )
+
+
+TEXT_TASK = "text-classification"
+"""What texts are learned by where a recipe says task: auto."""
+
+
+def task_class(name: str) -> type[Task]:
+    """Return the class of a task, one of the table or `package.module:object`; raises UserError for anything else.
+
+    >>> task_class("os:system")
+    Traceback (most recent call last):
+    thawline.errors.UserError: os:system is not a subclass of thawline.tasks.base.Task, so it is not called.
+    """
+    found = TASKS[name]
+    if not (isinstance(found, type) and issubclass(found, Task)):
+        raise UserError(f"{name} is not a subclass of thawline.tasks.base.Task, so it is not called.")
+    return found
 
 
 class Task(ABC):

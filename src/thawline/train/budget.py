@@ -47,8 +47,8 @@ def step_seconds(learner: Learner, gradients: Gradients, rhythm: Rhythm) -> floa
     for step in spread:
         for measured in (False, True):  # kernels for a new shape are made in its first pass, which may take twice as long
             start = time.monotonic()
-            gradients(learner.model, step, 1.0)
-            learner.optimizer.zero_grad(set_to_none=True)
+            gradients(learner, step, 1.0)
+            learner.forget()
             seconds += (time.monotonic() - start) * measured
     return seconds / _STEPS
 

@@ -7,14 +7,18 @@ import statistics
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from typing import Any, TypeVar, final
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
-from torch import Tensor, nn
+from torch import Tensor
+
+from thawline.train.draws import Draws
+from thawline.train.masters import Masters
 
 T = TypeVar("T")
 _GAIN = 1.2  # bfloat16 costs casts around every product, so it must win clearly
@@ -24,8 +28,8 @@ _GAIN = 1.2  # bfloat16 costs casts around every product, so it must win clearly
 class Device:
     """The processor that trains, with its processes.
 
-    `name` is "auto" (cuda, then mps, then cpu) or a torch device; with `bf16` matrix products run in bfloat16 under autocast
-    while weights, gradients and optimiser state stay float32.
+    `name` is "auto" (cuda, then mps, then cpu) or a torch device; with `bf16` matrix products run in bfloat16: under autocast,
+    or, with `lower`, because the weights that the model computes with are. What the optimiser keeps is float32 either way.
     """
 
     def __init__(self, name: str = "auto", *, bf16: bool = False) -> None:
@@ -34,7 +38,7 @@ class Device:
         # Accelerate's own accumulation stays at 1: its `backward` would divide by it, and the loop divides by the weight.
         self.accelerator = Accelerator(cpu=cpu)
         self.device = self.accelerator.device if name in ("auto", "cpu") else torch.device(name)
-        self.bf16 = bf16
+        self.bf16, self.lower = bf16, False
 
     @property
     def is_main(self) -> bool:
@@ -43,24 +47,35 @@ class Device:
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The arithmetic's dtype, as a context."""
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16)
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16 and not self.lower)
 
-    def backward(self, loss: Tensor) -> None:
-        """Add the gradients of `loss`."""
-        self.accelerator.backward(loss)
+    def taken(self, value: Tensor) -> Tensor:
+        """Return an input on the device, in the dtype of the weights if it is a number."""
+        return value.to(self.device, torch.bfloat16 if self.lower and value.is_floating_point() else None)
+
+    def draws(self, *key: int) -> AbstractContextManager[Any]:
+        """Everything that is drawn at random within this context, in this thread, follows from the key."""
+        if self.device.type == "cpu":
+            return Draws(key)
+        torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> np.uint64(1)))
+        return nullcontext()
+
+    @property
+    def processes(self) -> int:
+        """How many processes share each step."""
+        return int(self.accelerator.num_processes)
 
     def share(self, parts: Sequence[T]) -> Sequence[T]:
         """Return the parts of a step that this process computes."""
         return parts[self.accelerator.process_index :: self.accelerator.num_processes]
 
-    def summed(self, model: nn.Module, sums: dict[str, float]) -> dict[str, float]:
+    def summed(self, masters: Masters, sums: dict[str, float]) -> dict[str, float]:
         """Add up gradients and counts over the processes: sums, so the step is that of one process with all the examples."""
         if self.accelerator.num_processes == 1:
             return sums
-        for parameter in model.parameters():
-            if parameter.requires_grad:
-                gradient = parameter.grad if parameter.grad is not None else torch.zeros_like(parameter)
-                parameter.grad = self.accelerator.reduce(gradient, "sum")
+        for master in masters.now():
+            gradient = master.grad if master.grad is not None else torch.zeros_like(master)
+            master.grad = self.accelerator.reduce(gradient, "sum")
         counts = torch.tensor(list(sums.values()), dtype=torch.float64, device=self.device)
         return dict(zip(sums, self.accelerator.reduce(counts, "sum").tolist(), strict=True))
 

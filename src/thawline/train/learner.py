@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from thawline.models.stages import Stages
 from thawline.strategies.base import Groups, Strategy
+from thawline.train.masters import Masters
 from thawline.train.optimize import load_state, set_rates, state_tensors
 from thawline.train.schedule import Schedule
 
@@ -19,12 +20,13 @@ from thawline.train.schedule import Schedule
 @final
 @dataclass
 class Learner:
-    """A model with its stages, a strategy's groups, an optimiser over them and a schedule."""
+    """A model with its stages, a strategy's groups, an optimiser over the masters of their weights, and a schedule."""
 
     model: nn.Module
     stages: Stages
     strategy: Strategy
     groups: Groups
+    masters: Masters
     optimizer: torch.optim.Optimizer
     schedule: Schedule
     max_norm: float | None = None
@@ -52,7 +54,7 @@ class Learner:
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_(name in learning)
             if name not in learning:
-                parameter.grad = None
+                self.masters.named[name].grad = None
 
     def _learning(self, active: frozenset[int]) -> frozenset[str]:
         return frozenset(n for g in self.groups if g.stage in active for n in g.parameters)
@@ -65,8 +67,13 @@ class Learner:
         clip = min(1.0, self.max_norm / (norm + 1e-6)) if self.max_norm else 1.0
         torch._foreach_mul_(gradients, clip / weight)
         self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.forget()
+        self.masters.publish(n for group in self.groups if group.stage in (self._active or ()) for n in group.parameters)
         return norm, rates
+
+    def forget(self) -> None:
+        """Let the gradients go."""
+        self.optimizer.zero_grad(set_to_none=True)
 
     @cached_property
     def _parameters(self) -> list[nn.Parameter]:
@@ -86,11 +93,12 @@ class Learner:
         with torch.no_grad():
             for name, tensor in self._changing().items():
                 tensor.copy_(weights[name])
+        self.masters.publish()
 
     def _changing(self) -> dict[str, Tensor]:
         learned = {name for group in self.groups for name in group.parameters}
         open_ever = {group.stage for group in self.groups}
         modules = {name for i in open_ever for name in self.stages[i].modules}
-        weights = {n: p.data for n, p in self.model.named_parameters() if n in learned}
+        weights = {n: p.data for n, p in self.masters.named.items() if n in learned}
         buffers = {n: b for n, b in self.model.named_buffers() if n.rpartition(".")[0] in modules}
         return weights | buffers

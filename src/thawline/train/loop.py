@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, final
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from thawline.errors import DivergedError
 from thawline.tasks.base import Objective, Step
@@ -20,6 +20,7 @@ from thawline.train.device import Device, interrupts
 from thawline.train.learner import Learner
 from thawline.train.steps import Order
 from thawline.train.stop import Judge, Standing
+from thawline.train.workers import Workers
 from thawline.types import Batch
 
 
@@ -41,7 +42,8 @@ Observer = Callable[[Moment], None]
 class Gradients:
     """Computes the gradients of one step: micro-batch by micro-batch, sums and not means.
 
-    `backward` and `autocast` are those of the device; `seed` and the step decide every random number.
+    `workers` compute micro-batches side by side; their gradients are added up in one order, whoever is done first. `seed`, the
+    step and the place of a micro-batch in it decide every random number.
     """
 
     data: Supervised
@@ -50,30 +52,36 @@ class Gradients:
     max_examples: int
     seed: int
     device: Device
+    workers: Workers
 
-    def __call__(self, model: nn.Module, step: int, progress: float) -> dict[str, float]:
-        """Leave Σ w·l's gradients in the model; return the sums of loss and weight, and the counts of examples and tokens."""
+    def __call__(self, learner: Learner, step: int, progress: float) -> dict[str, float]:
+        """Leave Σ w·l's gradients with the masters; return sums of loss and weight, and counts of examples and tokens."""
         sums = {"total": 0.0, "weight": 0.0, "examples": 0.0, "tokens": 0.0}
-        parts = self.order.micro_batches(step, max_examples=self.max_examples)
-        for place, indices in self.device.share(list(enumerate(parts))):
-            torch.manual_seed(_mixed(self.seed, step, place))
-            batch = on_device(self.data.batch(indices), self.device.device)
-            with self.device.autocast():
-                loss = self.objective(Step(model, self.data.task, batch, progress))
-            self.device.backward(loss.total)
+        parts = self.order.micro_batches(
+            step, max_examples=self.max_examples, workers=self.device.processes * self.workers.count
+        )
+        learning = learner.masters.learning()
+
+        def part(item: tuple[int, np.ndarray]) -> tuple[dict[str, float], Sequence[Tensor | None]]:
+            place, indices = item
+            batch = on_device(self.data.batch(indices), self.device)
+            with self.device.draws(self.seed, step, place), self.device.autocast():
+                loss = self.objective(Step(learner.model, self.data.task, batch, progress))
             counts = (float(loss.total.detach()), float(loss.weight), len(indices), int(self.data.lengths[indices].sum()))
-            sums = {key: value + count for (key, value), count in zip(sums.items(), counts, strict=True)}
-        return self.device.summed(model, sums)
+            # Not added to the parameters' own, which all workers share.
+            return dict(zip(sums, counts, strict=True)), torch.autograd.grad(loss.total, learning, allow_unused=True)
+
+        for counts, gradients in self.workers.each(part, self.device.share(list(enumerate(parts)))):
+            learner.masters.add(gradients)
+            sums = {key: value + counts[key] for key, value in sums.items()}
+        return self.device.summed(learner.masters, sums)
 
 
-def _mixed(*numbers: int) -> int:
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
-
-
-def on_device(batch: Batch, device: torch.device) -> Batch:
-    """Return a batch with its tensors on `device`."""
-    targets = batch.targets.to(device) if batch.targets is not None else None
-    return Batch({k: v.to(device) for k, v in batch.inputs.items()}, targets, batch.weights.to(device), batch.ids)
+def on_device(batch: Batch, device: Device) -> Batch:
+    """Return a batch with its tensors on the device, numbers among the inputs in the dtype of the weights."""
+    targets = batch.targets.to(device.device) if batch.targets is not None else None
+    inputs = {name: device.taken(value) for name, value in batch.inputs.items()}
+    return Batch(inputs, targets, batch.weights.to(device.device), batch.ids)
 
 
 @final
@@ -153,7 +161,7 @@ class Loop:
         state, learner = self.state, self.learner
         start = time.monotonic()
         learner.open(state.step)
-        sums = self.gradients(learner.model, state.step, state.step / self.rhythm.total)
+        sums = self.gradients(learner, state.step, state.step / self.rhythm.total)
         if not math.isfinite(sums["total"]):
             raise DivergedError(
                 f"The loss is {sums['total']} at step {state.step + 1}: training has diverged; try a lower train.learning_rate."

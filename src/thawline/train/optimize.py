@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import inspect
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,12 +12,7 @@ from torch import Tensor, nn
 
 from thawline.models.heads import decays
 from thawline.strategies.base import Group, Groups
-from thawline.table import Table
-
-OPTIMIZERS: Table[Callable[..., torch.optim.Optimizer]] = Table(
-    "optimizer",
-    {"adamw": "torch.optim:AdamW", "adam": "torch.optim:Adam", "sgd": "torch.optim:SGD"},
-)
+from thawline.train.optimizers import optimizer_class
 
 
 @dataclass(frozen=True)
@@ -30,15 +26,18 @@ class Optimization:
     eps: float = 1e-8
     momentum: float = 0.9
 
-    def build(self, model: nn.Module, groups: Groups) -> torch.optim.Optimizer:
-        """Return an optimiser over the parameters of `groups`; norms and biases get no weight decay."""
-        named = dict(model.named_parameters())
+    def build(self, named: Mapping[str, nn.Parameter], groups: Groups) -> torch.optim.Optimizer:
+        """Return an optimiser over the parameters of `groups`, by name; norms and biases get no weight decay."""
         names = [name for group in groups for name in group.parameters]
         assert len(names) == len(set(names)), "a parameter stands in two groups"
         entries = [entry for group in groups for entry in self._entries(group, named)]
-        kind = OPTIMIZERS[self.name]
-        numbers = {"momentum": self.momentum} if self.name == "sgd" else {"betas": self.betas, "eps": self.eps}
-        return kind(entries, lr=self.learning_rate, fused=True, **numbers)
+        kind: Any = optimizer_class(self.name)
+        numbers = {"momentum": self.momentum, "betas": self.betas, "eps": self.eps, "fused": True}
+        taken = inspect.signature(kind).parameters
+        made: torch.optim.Optimizer = kind(
+            entries, lr=self.learning_rate, **{key: value for key, value in numbers.items() if key in taken}
+        )
+        return made
 
     def _entries(self, group: Group, named: Mapping[str, nn.Parameter]) -> list[dict[str, Any]]:
         rate = (group.rate or self.learning_rate) * group.scale

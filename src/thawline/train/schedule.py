@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from thawline.calls import Call, make
+from thawline.errors import UserError
 from thawline.table import Table
 
 SCHEDULES: Table[Callable[..., float]] = Table(
@@ -51,6 +53,20 @@ def step(progress: float, *, steps: int = 3, gamma: float = 0.1) -> float:
     [1.0, 0.1, 0.01]
     """
     return float(gamma ** min(int(progress * steps), steps - 1))
+
+
+def check_schedule(name: str, options: Mapping[str, Any]) -> None:
+    """Raise UserError unless there is a schedule of this name (or `package.module:object`) that takes these options.
+
+    >>> check_schedule("step", {"gama": 0.5})
+    Traceback (most recent call last):
+    thawline.errors.UserError: step has no argument 'gama', did you mean 'gamma'? It is step(progress, steps=3, gamma=0.1).
+    """
+    call = Call(name, (0.5,), tuple(options.items()))
+    try:
+        make(call, SCHEDULES[name], "float")
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise UserError(f"{Call(name, (), call.kwargs)} has an argument of the wrong kind or size ({error}).") from None
 
 
 @dataclass(frozen=True)

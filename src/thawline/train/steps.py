@@ -7,7 +7,7 @@ from typing import final
 
 import numpy as np
 
-from thawline.data.batch import epoch_order, micro_batches
+from thawline.data.batch import epoch_order, shared_batches
 
 
 @final
@@ -35,7 +35,9 @@ class Order:
             self._epoch = (epoch, order)
         return self._epoch[1][place * self.batch_size : (place + 1) * self.batch_size]
 
-    def micro_batches(self, step: int, *, max_examples: int) -> list[np.ndarray]:
-        """Return the examples of one step, cut into micro-batches of like length."""
+    def micro_batches(self, step: int, *, max_examples: int, workers: int = 1) -> list[np.ndarray]:
+        """Return the examples of one step, cut into micro-batches of like length that keep `workers` busy."""
         examples = self.examples(step)
-        return [examples[part] for part in micro_batches(self.lengths[examples], max_examples=max_examples)]
+        lengths = self.lengths[examples]
+        parts = shared_batches(lengths, workers, max_examples=max_examples)
+        return [examples[part] for part in parts]

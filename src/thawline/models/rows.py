@@ -1,0 +1,65 @@
+"""Only the rows of a vocabulary that the data touches: the others need neither gradient nor optimiser state."""
+
+from __future__ import annotations
+
+from typing import Any, final
+
+import numpy as np
+import torch
+from torch import nn
+
+
+@final
+class Rows:
+    """The word embeddings of a model, narrowed to the rows in `used`, int64 [U]; `widen` puts the whole table back.
+
+    Exact: a row that no example touches has a zero gradient, so that it only decays, and all such rows by one factor. A last
+    row of ones, which nothing looks up, is trained along and comes to that factor. This holds for every optimiser whose decay
+    is linear in the weight (AdamW, SGD), not for one that divides it by a moment (Adam with a coupled decay).
+    """
+
+    def __init__(self, model: nn.Module, used: np.ndarray) -> None:
+        found = embedding_of(model)
+        assert found is not None, "the model has no word embeddings of its own"
+        self.module = found
+        self.whole = self.module.weight
+        self._used = torch.from_numpy(np.unique(used))
+        place = torch.full((len(self.whole),), -1)
+        place[self._used] = torch.arange(len(self._used))
+        with torch.no_grad():
+            rows = torch.cat([self.whole[self._used], torch.ones_like(self.whole[:1])])
+        self._padding = self.module.padding_idx
+        self.module.weight = nn.Parameter(rows, requires_grad=self.whole.requires_grad)
+        if self._padding is not None:
+            at = int(place[self._padding])
+            self.module.padding_idx = at if at >= 0 else len(rows) - 1
+        self._hook = self.module.register_forward_pre_hook(lambda _, arguments: (place[arguments[0]], *arguments[1:]))
+
+    def widen(self) -> None:
+        """Give the model its whole table again, with what the rows have learned."""
+        rows = self.module.weight.detach().to(self.whole.dtype)
+        with torch.no_grad():
+            untouched = torch.ones(len(self.whole), dtype=torch.bool)
+            untouched[self._used] = False
+            if (factor := float(rows[-1, 0])) != 1.0:
+                self.whole.mul_(torch.where(untouched, factor, 1.0).unsqueeze(1))
+            self.whole[self._used] = rows[:-1]
+        self._hook.remove()
+        self.module.weight, self.module.padding_idx = self.whole, self._padding
+
+
+def embedding_of(model: Any) -> nn.Embedding | None:
+    """Return the word embeddings of a model where they can be narrowed: a plain table that nothing else holds."""
+    module = model.get_input_embeddings() if hasattr(model, "get_input_embeddings") else None
+    if type(module) is not nn.Embedding or module.max_norm is not None or module.sparse or model.config.is_encoder_decoder:
+        return None
+    holders = [name for name, weight in model.named_parameters(remove_duplicate=False) if weight is module.weight]
+    return module if len(holders) == 1 else None
+
+
+def touched(columns: list[np.ndarray], size: int) -> np.ndarray:
+    """Return the ids below `size` that occur in any of the columns, sorted."""
+    seen = np.zeros(size, dtype=bool)
+    for column in columns:
+        seen[column] = True
+    return np.flatnonzero(seen)

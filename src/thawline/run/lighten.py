@@ -1,0 +1,106 @@
+"""The same result with less work: weights that the model computes with in bfloat16, and only the embedding rows in use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+import torch
+
+from thawline.calls import parse_call
+from thawline.models.rows import Rows, embedding_of, touched
+from thawline.recipe import Recipe
+from thawline.run.assemble import Assembled, Decisions
+from thawline.run.prepare import Prepared, Say
+from thawline.train.device import Device
+from thawline.train.masters import Masters
+
+_LEAST_ROWS_SAVED = 0.2
+"""Share of a vocabulary that must be out of use for narrowing to be worth its line in the log."""
+
+
+@final
+@dataclass(frozen=True)
+class Light:
+    """A model's weights as training sees them; `restore` makes it the ordinary model again."""
+
+    masters: Masters
+    rows: Rows | None
+
+    def restore(self) -> None:
+        """Put float32 weights and the whole vocabulary back."""
+        self.masters.restore()
+        if self.rows is not None:
+            self.rows.widen()
+
+
+def lighten(prepared: Prepared, assembled: Assembled, device: Device, *, decisions: Decisions, say: Say) -> Light:
+    """Lighten a model in place, where that leaves the result as it is, and say so."""
+    rows = narrowed(prepared, assembled, say)
+    wanted = decisions.get("bf16_weights")
+    if wanted is None:
+        wanted = decisions["bf16"] and device.device.type == "cpu" and not _penalised(assembled.recipe)
+    device.lower = bool(wanted and _runs_in_bf16(prepared, assembled.model))
+    decisions["bf16_weights"] = device.lower
+    return Light(Masters(assembled.model, torch.bfloat16 if device.lower else None), rows)
+
+
+def narrowed(prepared: Prepared, assembled: Assembled, say: Say) -> Rows | None:
+    """Narrow the word embeddings to the rows that the data touches, where they learn and where that is exact."""
+    recipe, model = assembled.recipe, assembled.model
+    module = embedding_of(model)
+    if module is None or not _learns(module.weight, assembled):
+        return None
+    if _penalised(recipe) or (recipe.train.optim != "sgd" and recipe.train.optim != "adamw" and recipe.train.weight_decay):
+        say("note: every row of the word embeddings is trained, because a penalty on the weights changes the unused ones too")
+        return None
+    used = _used(prepared, len(module.weight))
+    if used is None or len(used) > (1 - _LEAST_ROWS_SAVED) * len(module.weight):
+        return None
+    say(f"note: {len(used):,} of {len(module.weight):,} rows of the word embeddings are in use; the others only decay")
+    return Rows(model, used)
+
+
+def _learns(weight: torch.Tensor, assembled: Assembled) -> bool:
+    named = dict(assembled.model.named_parameters())
+    return any(named[name] is weight for group in assembled.groups for name in group.parameters)
+
+
+def _penalised(recipe: Recipe) -> bool:
+    return any(parse_call(spec).name != "dropout" for spec in recipe.regularize)
+
+
+def _used(prepared: Prepared, size: int) -> np.ndarray | None:
+    """Return the ids that any batch of any set can hold, those of padding among them; None where that cannot be told."""
+    columns = list[np.ndarray]()
+    for data in prepared.sets.values():
+        values = getattr(data.items, "values", None)
+        if values is None or (ids := values("input_ids")) is None:
+            return None
+        padded = data.batch(np.array([data.lengths.argmin(), data.lengths.argmax()])).inputs["input_ids"]
+        columns += [*ids, padded.numpy().ravel()]
+    pad: Any = getattr(prepared.processor, "pad_token_id", None)
+    return touched([*columns, np.array([] if pad is None else [pad], dtype=np.int64)], size)
+
+
+def _runs_in_bf16(prepared: Prepared, model: Any) -> bool:
+    """Tell whether a model can hold its weights in bfloat16: not all can be given numbers of two kinds."""
+    data = prepared.sets["train"]
+    batch = data.batch(np.arange(min(2, len(data))))
+    kept = {name: parameter.data for name, parameter in model.named_parameters()}
+    modes = {module: module.training for module in model.modules()}
+    try:
+        for parameter in model.parameters():
+            parameter.data = parameter.data.to(torch.bfloat16)
+        inputs = {k: v.to(torch.bfloat16) if v.is_floating_point() else v for k, v in batch.inputs.items()}
+        with torch.no_grad():
+            loss = data.task.loss(model.eval()(**inputs), batch)
+        return bool(torch.isfinite(loss.total))
+    except (RuntimeError, ValueError, TypeError):
+        return False
+    finally:
+        for name, parameter in model.named_parameters():
+            parameter.data = kept[name]
+        for module, mode in modes.items():
+            module.training = mode

@@ -1,0 +1,1 @@
+"""The thaw line: what lies below it is computed once, stored, and replayed."""

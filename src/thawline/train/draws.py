@@ -1,0 +1,99 @@
+"""Random numbers of one pass through the model: from a key, not from a state that threads share, and cheap on a processor."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, final
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+_LOCK = threading.Lock()
+_LEVELS = 1 << 16
+
+
+@final
+class Draws(TorchFunctionMode):
+    """Within it, all that torch draws at random in this thread follows from `key`; the model's code is not touched.
+
+    Dropout takes sixteen random bits an element from a counter of its own (SFC64 of numpy, seeded by the key) where torch draws
+    a double from one generator that all threads share: the rate is met to 1/65536, masks are independent from element to
+    element and from step to step. What else draws does so from torch's generator, seeded from the same stream, a thread at a
+    time.
+
+    >>> def drawn(*key: int) -> torch.Tensor:
+    ...     with Draws(key):
+    ...         return functional.dropout(torch.ones(1000), 0.1)
+    >>> torch.equal(drawn(1, 2), drawn(1, 2)), torch.equal(drawn(1, 2), drawn(1, 3))
+    (True, False)
+    """
+
+    def __init__(self, key: Iterable[int]) -> None:
+        super().__init__()
+        self._bits = np.random.Generator(np.random.SFC64(np.random.SeedSequence(tuple(key))))
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is functional.dropout:
+            given = dict(zip(("input", "p", "training", "inplace"), args, strict=False)) | dict(kwargs)
+            return self._dropout(given.pop("input"), **given)
+        if func is functional.scaled_dot_product_attention:
+            return self._attention(func, args, kwargs=kwargs)
+        if func in _RANDOM:
+            with _LOCK:
+                torch.manual_seed(int(self._bits.integers(2**63)))
+                return func(*args, **kwargs)
+        return func(*args, **kwargs)
+
+    def _dropout(self, values: Tensor, p: float = 0.5, *, training: bool = True, inplace: bool = False) -> Tensor:
+        if not training or p == 0:
+            return values
+        kept = self._kept(values, p)
+        return values.mul_(kept) if inplace else values * kept
+
+    def _kept(self, like: Tensor, p: float) -> Tensor:
+        """Return 1/(1-p) where an element is kept and 0 where it is dropped."""
+        dropped = round(p * _LEVELS)
+        if dropped == _LEVELS:
+            return torch.zeros_like(like)
+        bits = self._bits.integers(2**64, size=-(-like.numel() // 4), dtype=np.uint64).view(np.int16)[: like.numel()]
+        kept = torch.from_numpy(bits) >= dropped - _LEVELS // 2
+        return kept.view(like.shape).to(like.dtype).mul_(_LEVELS / (_LEVELS - dropped))
+
+    def _attention(self, func: Callable[..., Tensor], args: tuple[Any, ...], *, kwargs: Mapping[str, Any]) -> Tensor:
+        """Attention with dropout on its weights, which torch computes in the same steps on a processor."""
+        given = dict(zip(("query", "key", "value", "attn_mask", "dropout_p", "is_causal"), args, strict=False)) | dict(kwargs)
+        p = given.get("dropout_p", 0.0)
+        if p == 0:
+            return func(*args, **kwargs)
+        query, key, value = given["query"], given["key"], given["value"]
+        if given.get("enable_gqa"):
+            groups = query.shape[-3] // key.shape[-3]
+            key, value = key.repeat_interleave(groups, -3), value.repeat_interleave(groups, -3)
+        scale = given.get("scale") or query.shape[-1] ** -0.5
+        scores = torch.matmul(query * scale, key.transpose(-2, -1))
+        mask = given.get("attn_mask")
+        if given.get("is_causal"):
+            mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=query.device).tril()
+        if mask is not None:
+            least = torch.finfo(scores.dtype).min
+            scores = scores.masked_fill(~mask, least) if mask.dtype == torch.bool else scores + mask.to(scores.dtype)
+        weights = scores.softmax(-1)
+        return torch.matmul(weights * self._kept(weights, p), value)
+
+
+_RANDOM = frozenset(
+    getattr(place, name)
+    for place, names in {
+        functional: "dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout gumbel_softmax rrelu",
+        torch: "rand rand_like randn randn_like randint randint_like randperm bernoulli multinomial normal poisson",
+        Tensor: "bernoulli bernoulli_ multinomial normal_ uniform_ random_ exponential_ geometric_ cauchy_ log_normal_",
+    }.items()
+    for name in names.split()
+)

@@ -1,0 +1,74 @@
+"""The float32 weights that an optimiser keeps, behind the weights that a model computes with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+
+@final
+class Masters:
+    """A model's parameters by name, in float32: its own, or copies of them behind `lower` ones that it computes with.
+
+    With a `lower` dtype the model's parameters are rounded to it once a step instead of at every product, and activations are
+    kept in it. Small steps are not lost, since they add up here; `restore` gives the model its parameters in float32 again.
+    Source: Micikevicius et al. 2018, "Mixed Precision Training", section 3.1.
+    """
+
+    def __init__(self, model: nn.Module, lower: torch.dtype | None = None) -> None:
+        self._model = dict(model.named_parameters())
+        self.named: Mapping[str, nn.Parameter] = self._model
+        self._sums: dict[nn.Parameter, Tensor] = {}
+        self.lower = lower
+        if lower is not None:
+            self.named = {n: nn.Parameter(p.data, requires_grad=p.requires_grad) for n, p in self._model.items()}
+            for parameter in self._model.values():
+                parameter.data = parameter.data.to(lower)
+
+    def learning(self) -> list[nn.Parameter]:
+        """Return the model's parameters that learn now, in the order in which `add` takes their gradients."""
+        return [p for p in self._model.values() if p.requires_grad]
+
+    def now(self) -> list[nn.Parameter]:
+        """Return the masters of what learns now, in the same order."""
+        return [self.named[name] for name, p in self._model.items() if p.requires_grad]
+
+    def add(self, gradients: Sequence[Tensor | None]) -> None:
+        """Add the gradients of `learning`, in float32; None is a gradient of zero."""
+        fresh, old = list[tuple[Tensor, Tensor]](), list[tuple[Tensor, Tensor]]()
+        for master, gradient in zip(self.now(), gradients, strict=True):
+            if gradient is None:
+                continue
+            if master.grad is not None:
+                old.append((master.grad, gradient))
+            elif gradient.dtype == master.dtype:
+                master.grad = gradient
+            else:
+                master.grad = self._sum_of(master)  # kept from step to step, since memory that is new each time costs
+                fresh.append((master.grad, gradient))
+        _each(torch._foreach_copy_, fresh)
+        _each(torch._foreach_add_, old)
+
+    def _sum_of(self, master: nn.Parameter) -> Tensor:
+        if master not in self._sums:
+            self._sums[master] = torch.empty_like(master.data)
+        return self._sums[master]
+
+    def publish(self, names: Iterable[str] | None = None) -> None:
+        """Let the model have the masters' values."""
+        if self.lower is not None:
+            pairs = [(self._model[name].data, self.named[name].data) for name in names or self.named]
+            _each(torch._foreach_copy_, pairs)
+
+    def restore(self) -> None:
+        """Give the model its parameters in float32."""
+        for name, parameter in self._model.items():
+            parameter.data = self.named[name].data
+
+
+def _each(operation: object, pairs: list[tuple[Tensor, Tensor]]) -> None:
+    if pairs:
+        operation([first for first, _ in pairs], [second for _, second in pairs])  # type: ignore[operator]

@@ -1,0 +1,61 @@
+"""Threads that each run their own micro-batches: on a processor, side by side beats together.
+
+With several threads inside every product, each of a step's thousands of small operations ends at a barrier, the serial ones
+(random numbers, fills) leave all but one thread idle, and a thread that another program pushes aside holds up the rest. Threads
+with micro-batches of their own meet once a step.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar, final
+
+import torch
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+LEAST_ROWS = 4
+"""Rows of a step that a worker should have: below that, what a pass costs beside its rows is more than what it gains."""
+
+
+def workers_for(threads: int, rows: int) -> int:
+    """Return how many workers share a step of so many rows: as many as there are threads, with a few rows for each.
+
+    >>> workers_for(2, 32), workers_for(8, 16), workers_for(2, 1)
+    (2, 4, 1)
+    """
+    most = max(1, min(threads, rows // LEAST_ROWS))
+    return next(count for count in range(most, 0, -1) if threads % count == 0)
+
+
+@final
+class Workers:
+    """`count` threads that share a machine's `threads`; with one worker everything runs in the calling thread."""
+
+    def __init__(self, count: int = 1, threads: int | None = None) -> None:
+        self.count = count
+        each = max(1, (threads or torch.get_num_threads()) // count)
+        torch.set_num_threads(each)
+        # The number of threads inside an operation is a setting of the calling thread.
+        self._pool = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(each,)) if count > 1 else None
+
+    def each(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+        """Yield the results in the order of the items, at most `count` of which are under way or waiting to be taken."""
+        if self._pool is None:
+            yield from map(function, items)
+            return
+        waiting = deque[Future[R]]()
+        try:
+            for item in items:
+                if len(waiting) == self.count:
+                    yield waiting.popleft().result()
+                waiting.append(self._pool.submit(function, item))
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:  # nothing runs on after an error, and none of it is heard of
+                future.cancel()
+                future.exception() if not future.cancelled() else None

@@ -1,0 +1,237 @@
+"""Less work for the same result: own random numbers, workers, lower weights over masters, only the rows in use."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from torch.nn import functional
+
+from families import FAMILIES, inputs_of, model_of
+from test_training import assembled, gradient, run
+from thawline.models.rows import Rows, embedding_of, touched
+from thawline.train.draws import Draws
+from thawline.train.loop import Gradients
+from thawline.train.masters import Masters
+from thawline.train.optimize import Optimization
+from thawline.train.workers import Workers, workers_for
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
+def test_dropout_keeps_its_share_and_the_mean(p: float) -> None:
+    with Draws((1, 2)):
+        once, again = (functional.dropout(torch.ones(400_000), p) for _ in range(2))
+    for found in (once, again):
+        assert float((found == 0).float().mean()) == pytest.approx(p, abs=0.004)
+        assert float(found.mean()) == pytest.approx(1, abs=0.02)
+    both = ((once == 0) & (again == 0)).float().mean()
+    assert float(both) == pytest.approx(p * p, abs=0.004)  # independent of one another
+
+
+def test_dropout_at_the_ends() -> None:
+    with Draws((0,)):
+        ones = torch.ones(5, 3)
+        assert functional.dropout(ones, 0.0) is ones
+        assert functional.dropout(ones, 0.5, training=False) is ones
+        assert not functional.dropout(ones, 1.0).any()
+        assert nn.Dropout(0.5).eval()(ones) is ones
+        assert functional.dropout(torch.ones(0), 0.5).shape == (0,)
+
+
+@pytest.mark.parametrize("case", ["plain", "bool", "additive", "causal", "grouped"])
+def test_attention_with_dropout_is_attention(case: str) -> None:
+    """Averaged over many draws it is what torch computes without dropout; at a rate next to nothing it is equal."""
+    torch.manual_seed(0)
+    heads = 2 if case == "grouped" else 4
+    query, key, value = torch.randn(2, 4, 7, 8), torch.randn(2, heads, 7, 8), torch.randn(2, heads, 7, 8)
+    options: dict[str, Any] = {
+        "bool": {"attn_mask": torch.rand(2, 1, 7, 7) > 0.3},
+        "additive": {"attn_mask": torch.randn(2, 1, 7, 7)},
+        "causal": {"is_causal": True},
+        "grouped": {"enable_gqa": True, "scale": 0.2},
+    }.get(case, {})
+    if case == "bool":
+        options["attn_mask"][..., 0] = True
+    whole = functional.scaled_dot_product_attention(query, key, value, **options)
+    with Draws((3,)):
+        small = functional.scaled_dot_product_attention(query, key, value, dropout_p=1e-9, **options)
+        many = [functional.scaled_dot_product_attention(query, key, value, dropout_p=0.3, **options) for _ in range(400)]
+    torch.testing.assert_close(small, whole)
+    torch.testing.assert_close(torch.stack(many).mean(0), whole, rtol=0, atol=0.25)
+    assert not torch.equal(many[0], many[1])
+
+
+def test_all_that_is_drawn_follows_from_the_key() -> None:
+    def drawn(key: int) -> list[torch.Tensor]:
+        with Draws((key,)):
+            return [
+                torch.rand(3),
+                torch.bernoulli(torch.full((9,), 0.5)),
+                functional.dropout2d(torch.ones(2, 8, 2, 2)),
+                torch.randn(2),
+            ]
+
+    for one, same, other in zip(drawn(1), drawn(1), drawn(2), strict=True):
+        assert torch.equal(one, same)
+        assert not torch.equal(one, other) or one.numel() < 10
+    before = torch.random.get_rng_state()
+    with Draws((1,)):
+        functional.dropout(torch.ones(9), 0.5)
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_workers_answer_in_order_and_pass_errors_on() -> None:
+    workers = Workers(2, 2)
+    assert list(workers.each(lambda n: n * n, range(20))) == [n * n for n in range(20)]
+    with pytest.raises(ZeroDivisionError):
+        list(workers.each(lambda n: 1 // n, [3, 2, 0, 1]))
+    assert list(workers.each(str, [1])) == ["1"]
+    assert [workers_for(*each) for each in ((1, 32), (2, 32), (3, 32), (16, 32), (2, 4), (6, 16))] == [1, 2, 3, 8, 1, 3]
+
+
+def shared(loop: Any, workers: Workers) -> Gradients:
+    old = loop.gradients
+    return Gradients(old.data, old.order, old.objective, old.max_examples, old.seed, old.device, workers)
+
+
+def test_two_workers_come_to_the_gradients_of_one(tmp_path: Path) -> None:
+    _, _, loop = assembled(tmp_path, batch_size=16)
+    one, many = gradient(loop, 16)
+    loop.gradients = shared(loop, Workers(2, 2))
+    two, found = gradient(loop, 16)
+    assert two == pytest.approx(one, rel=1e-5)
+    for name, value in many.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_two_workers_draw_the_same_each_time(tmp_path: Path, name: str) -> None:
+    """Whoever is done first: with dropout on, gradients are the same bytes."""
+    from families import folder_of
+
+    _, _, loop = assembled(tmp_path, batch_size=16, model=str(folder_of(name)))
+    loop.learner.open(0)
+    gradients, found = shared(loop, Workers(2, 2)), []
+    for _ in range(3):
+        gradients(loop.learner, 0, 0.0)
+        found.append({n: p.grad.clone() for n, p in loop.learner.masters.named.items() if p.grad is not None})
+        loop.learner.forget()
+    assert all(torch.equal(found[0][n], other[n]) for other in found[1:] for n in found[0])
+    gradients(loop.learner, 1, 0.0)
+    loop.learner.forget()
+
+
+def test_two_workers_same_bytes(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        run(tmp_path / name, epochs=1, threads=2, bf16=True)
+    one, two = ((tmp_path / name / "model" / "model.safetensors").read_bytes() for name in ("one", "two"))
+    assert one == two
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_lower_weights_come_close_and_masters_come_back(name: str) -> None:
+    model, inputs = model_of(name), inputs_of(name)
+    before = {n: p.detach().clone() for n, p in model.named_parameters()}
+    whole = model(**inputs).logits
+    masters = Masters(model, torch.bfloat16)
+    assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
+    torch.testing.assert_close(model(**inputs).logits.float(), whole, rtol=0.1, atol=0.1)
+    masters.restore()
+    assert all(torch.equal(p, before[n]) and p.dtype == torch.float32 for n, p in model.named_parameters())
+    assert torch.equal(model(**inputs).logits, whole)
+
+
+def test_masters_add_up_what_is_too_small_for_the_model() -> None:
+    """A thousand steps of 1e-5 from 1: each is lost in bfloat16, all together are not."""
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.ones_(model.weight)
+    masters = Masters(model, torch.bfloat16)
+    optimizer = torch.optim.SGD(masters.named.values(), lr=1e-5)
+    for _ in range(1000):
+        masters.add([torch.ones(1, 1, dtype=torch.bfloat16)])
+        optimizer.step()
+        optimizer.zero_grad()
+        masters.publish()
+    masters.restore()
+    assert model.weight.item() == pytest.approx(0.99, abs=1e-4)
+
+
+def test_gradients_add_up_in_float32() -> None:
+    model = nn.Linear(2, 1, bias=False)
+    masters = Masters(model, torch.bfloat16)
+    masters.add([torch.full((1, 2), 256.0, dtype=torch.bfloat16)])
+    masters.add([torch.full((1, 2), 0.5, dtype=torch.bfloat16)])
+    masters.add([None])
+    assert masters.named["weight"].grad.tolist() == [[256.5, 256.5]]
+
+
+@pytest.mark.parametrize(("optim", "decay"), [("adamw", 0.1), ("sgd", 0.1), ("adam", 0.0)])
+def test_rows_in_use_learn_as_the_whole_table_does(optim: str, decay: float) -> None:
+    """Also what no example touches: it decays."""
+    inputs = inputs_of("bert")
+    used = touched([inputs["input_ids"].numpy().ravel()], 10_000)
+    trained = []
+    for narrow in (False, True):
+        model = model_of("bert")
+        rows = Rows(model, used) if narrow else None
+        named = dict(model.named_parameters())
+        optimization = Optimization(optim, 1e-2, weight_decay=decay)
+        from thawline.strategies.base import Group
+
+        optimizer = optimization.build(named, (Group(0, tuple(named)),))
+        for _ in range(5):
+            model(**inputs).logits.square().sum().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        if rows is not None:
+            rows.widen()
+        trained.append({n: p.detach() for n, p in model.named_parameters()})
+    whole, narrowed = trained
+    for name, value in whole.items():
+        torch.testing.assert_close(narrowed[name], value, rtol=1e-5, atol=1e-7)
+    words = "bert.embeddings.word_embeddings.weight"
+    assert len(used) < len(whole[words])
+    unused = np.setdiff1d(np.arange(len(whole[words])), used)
+    if decay:
+        assert not torch.equal(whole[words][unused], dict(model_of("bert").named_parameters())[words][unused])
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_narrowed_model_answers_bit_for_bit(name: str) -> None:
+    model, inputs = model_of(name), inputs_of(name)
+    whole, table = model(**inputs).logits, embedding_of(model)
+    if table is None:
+        pytest.skip(f"{name} has no word embeddings of its own")
+    before = table.weight.detach().clone()
+    rows = Rows(model, touched([inputs["input_ids"].numpy().ravel()], len(table.weight)))
+    assert torch.equal(model(**inputs).logits, whole)
+    assert len(table.weight) < len(before)
+    rows.widen()
+    assert torch.equal(table.weight, before)
+    assert torch.equal(model(**inputs).logits, whole)
+
+
+def test_a_word_that_was_not_foreseen_is_an_error_and_not_a_wrong_answer() -> None:
+    model, inputs = model_of("bert"), inputs_of("bert")
+    Rows(model, np.arange(3))
+    with pytest.raises(IndexError):
+        model(**inputs)
+
+
+def test_run_with_narrowed_rows_saves_the_whole_vocabulary(tmp_path: Path) -> None:
+    """Float32, with and without a penalty of nothing that keeps the whole table: the same model to rounding."""
+    told: list[str] = []
+    import thawline as tl
+    from test_training import options, table
+
+    kept = {"epochs": 1, "max_grad_norm": None}
+    for name, more in (("narrow", {}), ("whole", {"regularize": ["l2(0.0)"]})):
+        tl.finetune(table(), say=told.append, progress=False, output=str(tmp_path / name), **options(**kept, **more))
+    narrow, whole = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("narrow", "whole"))
+    assert any("rows of the word embeddings are in use" in line for line in told)
+    assert any("every row of the word embeddings is trained" in line for line in told)
+    for name, value in whole.items():
+        torch.testing.assert_close(narrow[name], value, rtol=1e-4, atol=1e-5)
