@@ -220,28 +220,43 @@ class Medium(NamedTuple):
 
 _IMAGE, _SOUND, _SIDE = "AutoModelForImageClassification", "AutoModelForAudioClassification", 32
 _PATCHES = {**_SIZE, "num_hidden_layers": 3, "image_size": _SIDE, "patch_size": 8}
+_WINDOWS = {"image_size": _SIDE, "patch_size": 4, "window_size": 4}
 _WAVES = {
-    **{**_SIZE, "num_hidden_layers": 3},
-    **{"conv_dim": (16, 16), "conv_stride": (5, 4), "conv_kernel": (10, 4)},
-    **{"num_conv_pos_embeddings": 8, "num_conv_pos_embedding_groups": 2, "classifier_proj_size": 16},
+    **_SIZE,
+    "num_hidden_layers": 3,
+    "conv_dim": (16, 16),
+    "conv_stride": (5, 4),
+    "conv_kernel": (10, 4),
+    "num_conv_pos_embeddings": 8,
+    "num_conv_pos_embedding_groups": 2,
+    "classifier_proj_size": 16,
 }
 _SPECTRA = {
-    **{"d_model": WIDTH, "encoder_layers": 3, "encoder_attention_heads": 2, "encoder_ffn_dim": 2 * WIDTH, "decoder_layers": 1},
-    **{"decoder_attention_heads": 2, "num_mel_bins": 8, "max_source_positions": 20, "classifier_proj_size": 16},
+    "d_model": WIDTH,
+    "encoder_layers": 3,
+    "encoder_attention_heads": 2,
+    "encoder_ffn_dim": 2 * WIDTH,
+    "decoder_layers": 1,
+    "decoder_attention_heads": 2,
+    "num_mel_bins": 8,
+    "max_source_positions": 20,
+    "classifier_proj_size": 16,
 }
 MEDIA = {
     "vit": Medium("ViTConfig", _IMAGE, _PATCHES),
     "beit": Medium("BeitConfig", _IMAGE, {**_PATCHES, "use_relative_position_bias": True, "layer_scale_init_value": 0.1}),
     "dinov2": Medium("Dinov2Config", _IMAGE, _PATCHES),
-    "swin": Medium(
-        "SwinConfig", _IMAGE, {"image_size": _SIDE, "patch_size": 4, "embed_dim": 8, "depths": [2, 2], "num_heads": [1, 2], "window_size": 4}
-    ),
+    "swin": Medium("SwinConfig", _IMAGE, {**_WINDOWS, "embed_dim": 8, "depths": [2, 2], "num_heads": [1, 2]}),
     "convnext": Medium("ConvNextConfig", _IMAGE, {"hidden_sizes": [8, 12, 16, 24], "depths": [1, 1, 2, 1]}),
     "resnet": Medium(
         "ResNetConfig", _IMAGE, {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [2, 2], "layer_type": "basic"}
     ),
     "resnet-bottleneck": Medium("ResNetConfig", _IMAGE, {"embedding_size": 8, "hidden_sizes": [16, 32], "depths": [2, 2]}),
-    "efficientnet": Medium("EfficientNetConfig", _IMAGE, {"image_size": _SIDE, "width_coefficient": 0.25, "depth_coefficient": 0.5, "hidden_dim": 320}),
+    "efficientnet": Medium(
+        "EfficientNetConfig",
+        _IMAGE,
+        {"image_size": _SIDE, "width_coefficient": 0.25, "depth_coefficient": 0.5, "hidden_dim": 320},
+    ),
     "mobilenet-v2": Medium("MobileNetV2Config", _IMAGE, {"image_size": _SIDE, "depth_multiplier": 0.25}),
     "wav2vec2": Medium("Wav2Vec2Config", _SOUND, {**_WAVES, "feat_extract_norm": "layer", "do_stable_layer_norm": True}),
     "wav2vec2-group": Medium("Wav2Vec2Config", _SOUND, _WAVES),
@@ -256,9 +271,14 @@ def medium_of(name: str, **numbers: Any) -> Any:
     torch.manual_seed(0)
     with quiet():
         model = getattr(transformers, medium.head).from_config(config)
-    for module in model.modules():  # as they are drawn, the activations of deep convolutions die out, and all answers are one
-        if isinstance(module, torch.nn.Conv2d):
-            torch.nn.init.kaiming_normal_(module.weight)
+    if medium.head == _IMAGE:  # as drawn, activations die out between norms that have seen nothing, and all answers are one
+        for module in model.modules():
+            if isinstance(module, torch.nn.Conv2d):
+                torch.nn.init.kaiming_normal_(module.weight)
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.momentum = None
+        with torch.no_grad():
+            model.train()(torch.randn(16, 3, _SIDE, _SIDE))
     return model.eval()
 
 

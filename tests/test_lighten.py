@@ -1,5 +1,6 @@
 """Less work for the same result: own random numbers, workers, lower weights over masters, only the rows in use."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from torch.nn import functional
 from families import FAMILIES, inputs_of, model_of
 from test_training import assembled, gradient, run
 from thawline.models.rows import Rows, embedding_of, touched
+from thawline.thaw.prefix import Below, Prefix
+from thawline.thaw.replicas import Replicas
 from thawline.train.draws import Draws
 from thawline.train.loop import Gradients
 from thawline.train.masters import Masters
@@ -93,8 +96,10 @@ def test_workers_answer_in_order_and_pass_errors_on() -> None:
 
 
 def shared(loop: Any, workers: Workers) -> Gradients:
-    old = loop.gradients
-    return Gradients(old.data, old.order, old.objective, old.max_examples, old.seed, old.device, workers)
+    prefix = Prefix(Replicas(loop.learner.model, workers.count), (), Below(64, {}))
+    loop.learner.copies = prefix.replicas.models[1:]
+    loop.learner._active = None  # the copies have not been opened yet
+    return replace(loop.gradients, workers=workers, prefix=prefix)
 
 
 def test_two_workers_come_to_the_gradients_of_one(tmp_path: Path) -> None:

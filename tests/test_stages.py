@@ -96,6 +96,17 @@ class Resolution(nn.Module):
         return self.second(self.first(x))
 
 
+class Residual(nn.Module):
+    """Two blocks past which the input runs as well."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = Block(), Block()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.second(self.first(x))
+
+
 class Net(nn.Module):
     """A stem, parts that run one after the other (one may run twice), and a head that may be tied to the stem."""
 
@@ -121,6 +132,8 @@ def shared() -> list[nn.Module]:
 NETS = {
     "plain": (lambda: [Block(), Block(), Block()], 3),
     "nested": (lambda: [Resolution(), Resolution()], 4),
+    "halves of residual blocks": (lambda: [Residual(), Residual(), Residual()], 3),
+    "sequences": (lambda: [nn.Sequential(Block(), nn.ReLU()) for _ in range(3)], 3),
     "two classes": (lambda: [Block(), Block(), Wide(), Wide()], 4),
     "alternating": (lambda: [Block(), Wide(), Block(), Wide()], 4),
     "shared around another": (shared, 2),

@@ -229,8 +229,8 @@ class Spoiled(TextClassification):
             examples = {**examples, "label": [y if y in LABELS else "bad" for y in examples["label"]]}
         return super().targets(examples)
 
-    def collate(self, items: Sequence[Item]) -> Batch:
-        batch = super().collate(items)
+    def collate(self, items: Sequence[Item], length: int | None = None) -> Batch:
+        batch = super().collate(items, length)
         if self.kind == "unmasked":
             return Batch(
                 {k: v for k, v in batch.inputs.items() if k != "attention_mask"}, batch.targets, batch.weights, batch.ids
@@ -295,3 +295,16 @@ def test_the_guide_to_parts_of_your_own_runs(tmp_path: Path, monkeypatch: pytest
     (tmp_path / "my_parts.py").write_text(module, "utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
     assert doctest.testfile(str(guide), module_relative=False, encoding="utf-8").failed == 0
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("length", [None, 32])
+def test_padding_is_the_tokenizer_s_own(name: str, length: int | None) -> None:
+    task = task_of(name)
+    items = task.encode(EXAMPLES[:5])
+    bare = [{key: value for key, value in item.items() if key != "full_length"} for item in items]
+    how = {"padding": "max_length", "max_length": length} if length else {}
+    whole = task.tokenizer.pad(bare, return_tensors="pt", return_attention_mask=True, **how)
+    found = task.collate(items, length).inputs
+    assert found.keys() == whole.keys()
+    assert all(torch.equal(found[key], whole[key]) for key in whole)

@@ -1,6 +1,7 @@
 """The loop and its parts: sums and not means, pure functions of the step, the best and the last checkpoint."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,12 @@ from thawline.run.assemble import assemble, decide, learner_of, loop_of
 from thawline.run.lighten import lighten
 from thawline.run.prepare import prepare
 from thawline.tasks.base import plain_objective
+from thawline.thaw.prefix import Below, Prefix
+from thawline.thaw.replicas import Replicas
 from thawline.train.budget import Costs, steps_within
 from thawline.train.checkpoint import Checkpoints
 from thawline.train.device import Device
 from thawline.train.forecast import advice, forecast
-from thawline.train.loop import Gradients
 from thawline.train.observe import memory_watch
 from thawline.train.schedule import SCHEDULES, Schedule
 from thawline.train.steps import Order
@@ -59,15 +61,22 @@ def assembled(tmp_path: Path, **more: Any) -> Any:
     device = Device("cpu")
     decisions = decide(prepared, parts.recipe, device, say=silent)
     workers, light = Workers(), lighten(prepared, parts, device, decisions=decisions, say=silent)
-    kept = {"masters": light.masters, "workers": workers, "checkpoints": Checkpoints(tmp_path / "checkpoints")}
+    prefix = Prefix(Replicas(parts.model), (), Below(64, {}))
+    kept = {
+        "masters": light.masters,
+        "workers": workers,
+        "prefix": prefix,
+        "checkpoints": Checkpoints(tmp_path / "checkpoints"),
+    }
     return prepared, parts, loop_of(prepared, parts, device, decisions=decisions, **kept)
 
 
 def gradient(loop: Any, max_examples: int, order: Order | None = None) -> tuple[dict[str, float], dict[str, torch.Tensor]]:
     old = loop.gradients
-    parts = Gradients(old.data, order or old.order, plain_objective, max_examples, old.seed, old.device, old.workers)
+    parts = replace(old, order=order or old.order, objective=plain_objective, max_examples=max_examples)
     loop.learner.open(0)
-    loop.learner.model.eval()  # without dropout: its masks depend on who shares a micro-batch
+    for model in (loop.learner.model, *loop.learner.copies):
+        model.eval()  # without dropout: its masks depend on who shares a micro-batch
     sums = parts(loop.learner, 0, 0.0)
     found = {n: p.grad.clone() for n, p in loop.learner.masters.named.items() if p.grad is not None}
     loop.learner.forget()

@@ -81,6 +81,8 @@ def evaluate(
     if data is None:
         found = _finished(folder)
         name = show.measured(found)
+        if not as_json:
+            _show_trials(folder)
     else:
         from thawline.run.api import Run
 
@@ -89,7 +91,7 @@ def evaluate(
     if as_json:
         print(json.dumps(found.get(name, {}), indent=1, ensure_ascii=False))
     else:
-        show.metrics(found, name, problem=str(folder.recipe().task.problem), folder=folder.path)
+        show.metrics(found, name, problem=str(folder.trained().task.problem), folder=folder.path)
 
 
 @app.command()
@@ -196,10 +198,17 @@ def _show(folder: RunFolder, *, next_steps: bool = True) -> Path:
     if os.environ.get("RANK", "0") != "0":  # of several processes that train as one, the first speaks
         return folder.path
     found = _finished(folder)
-    show.metrics(found, show.measured(found), problem=str(folder.recipe().task.problem), folder=folder.path)
+    _show_trials(folder)
+    show.metrics(found, show.measured(found), problem=str(folder.trained().task.problem), folder=folder.path)
     if next_steps:
         show.what_next(folder.path)
     return folder.path
+
+
+def _show_trials(folder: RunFolder) -> None:
+    found = folder.read("trials.json")
+    if found is not None:
+        show.result("", show.trials_table(found))
 
 
 def _folder(run: Path) -> RunFolder:

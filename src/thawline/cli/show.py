@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -66,6 +67,26 @@ def metrics(found: Mapping[str, Any], name: str, *, problem: str, folder: Path) 
 def measured(found: Mapping[str, Any]) -> str:
     """Return the section of `metrics.json` that says how good the model is: "test", "validation" where only that is there."""
     return "validation" if "validation" in found and "test" not in found else "test"
+
+
+def trials_table(found: Mapping[str, Any]) -> Table:
+    """Return the content of `trials.json` as a table: what varied and what came of it, the best trial in bold."""
+    metric, entries = found["metric"], found["trials"]
+    shown = [name for name in dict.fromkeys([metric, "loss"]) if any(name in entry.get("validation", {}) for entry in entries)]
+    keys = list(entries[0]["varied"])
+    table = Table(title=Text("trials, on the validation split"), title_justify="left", box=None, pad_edge=False)
+    for name in ("trial", *keys, *shown, "best step", "seconds", "state"):
+        table.add_column(Text(name, "bold"), justify="left" if name in ("trial", "state", *keys) else "right")
+    for entry in entries:
+        varied = [
+            value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) for value in entry["varied"].values()
+        ]
+        numbers = [f"{entry['validation'][name]:.4f}" if "validation" in entry else "" for name in shown]
+        end = [str(entry.get("best_step", "")), f"{entry['seconds']:.1f}" if "seconds" in entry else ""]
+        best = entry["trial"] == found["best"]
+        cells = [entry["trial"], *varied, *numbers, *end, "the best" if best else entry["state"]]
+        table.add_row(*(Text(cell, "bold" if best else "") for cell in cells))
+    return table
 
 
 def what_next(folder: Path) -> None:

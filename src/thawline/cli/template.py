@@ -35,6 +35,7 @@ def template(data: str) -> str:
     """Return the recipe as YAML with comments; findings that would stop the training are said, not raised."""
     from thawline.recipe import recipe_from, to_yaml
     from thawline.run.data import dataset_of
+    from thawline.tasks.base import TEXT_TASK
 
     recipe = recipe_from({"data": {"path": data}})
     dataset = dataset_of(recipe)

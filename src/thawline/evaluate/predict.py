@@ -19,6 +19,7 @@ MAX_TOKENS = 1 << 14
 """Tokens of a batch, padding included: enough to fill the processor, little enough for memory to stay flat."""
 
 Context = Callable[[], AbstractContextManager[Any]]
+Forward = Callable[[Supervised, np.ndarray, Batch], Any]
 Each = Callable[[Callable[..., Any], Iterable[Any]], Iterable[Any]]
 
 
@@ -41,11 +42,12 @@ def outputs(
     batch_size: int,
     autocast: Context = nullcontext,
     each: Each = map,
+    forward: Forward | None = None,
     told: Callable[[int], object] = lambda done: None,
 ) -> Iterator[tuple[np.ndarray, Batch, Any]]:
     """Run the model over `data`, longest batches first; yields the indices of a batch, the batch, and the outputs.
 
-    `each` maps a function over batches in their order, and may do so in several threads.
+    `each` maps a function over batches in their order, and may do so in several threads; `forward` stands for the model.
     """
     first = next(model.parameters())
 
@@ -56,7 +58,7 @@ def outputs(
         batch = data.batch(indices)
         moved = Batch({k: taken(v) for k, v in batch.inputs.items()}, batch.targets, batch.weights, batch.ids)
         with torch.inference_mode(), autocast():
-            return indices, batch, data.task.forward(model, moved)
+            return indices, batch, forward(data, indices, moved) if forward else data.task.forward(model, moved)
 
     done = 0
     with evaluating(model):

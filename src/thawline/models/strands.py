@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -28,7 +29,7 @@ def single_stranded(model: nn.Module, inputs: Mapping[str, Any], chains: Sequenc
     for chain in chains:
         below: set[nn.Parameter] = set()
         single = True
-        for before, call in zip(chain[:-1], chain[1:], strict=True):
+        for before, call in pairwise(chain):
             below |= set(named[before[0]].parameters())
             single = single and not _reaches(roots, below, past=entered.get(call))
         told.append(single)

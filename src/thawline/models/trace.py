@@ -35,17 +35,16 @@ def trace(model: nn.Module, inputs: Mapping[str, Any], *, values: bool = False) 
         open_since[name].append((made[name], clock))
         made[name] += 1
 
-    def leave(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> None:
+    def leave(name: str, *passed: Any) -> None:
         nonlocal clock
         clock += 1
-        kept = (args, dict(kwargs), output) if values else ()
-        calls.append(Call(name, *open_since[name].pop(), clock, *kept))
+        calls.append(Call(name, *open_since[name].pop(), clock, *(passed if values else ())))
 
     with ExitStack() as undo:
         undo.enter_context(evaluating(model))
         for name, module in model.named_modules():
             undo.callback(module.register_forward_pre_hook(lambda *_, name=name: enter(name)).remove)
-            after = lambda _, args, kwargs, output, name=name: leave(name, args, kwargs, output)  # noqa: E731
+            after = lambda _, *passed, name=name: leave(name, *passed)  # noqa: E731
             undo.callback(module.register_forward_hook(after, with_kwargs=True).remove)
         model(**inputs)
     return sorted(calls, key=lambda call: call.start)

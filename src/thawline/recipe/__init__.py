@@ -3,6 +3,7 @@
     schema   the sections and keys, with defaults and words      forms   call forms: strategy, regularize, data.split
     names    aliases, bare keys, "did you mean"                  faults  pydantic's errors in plain words
     text     YAML as recipes use it, both ways                   read    layers -> Recipe
+    lists    the values of keys that vary                        vary    Recipe -> one for each combination
 
 A Recipe is turned into plain arguments by `thawline.run`; no layer below sees one.
 """
@@ -12,6 +13,7 @@ from thawline.recipe.names import ALIASES
 from thawline.recipe.read import load_recipe, python_arguments, recipe_from
 from thawline.recipe.schema import Data, Evaluate, Model, Output, Predict, Recipe, Store, Task, Train
 from thawline.recipe.text import key_table, save_recipe, to_yaml
+from thawline.recipe.vary import Trial, combination, trials_of
 
 __all__ = [
     "ALIASES",
@@ -24,6 +26,8 @@ __all__ = [
     "Store",
     "Task",
     "Train",
+    "Trial",
+    "combination",
     "expected",
     "key_table",
     "load_recipe",
@@ -31,4 +35,5 @@ __all__ = [
     "recipe_from",
     "save_recipe",
     "to_yaml",
+    "trials_of",
 ]

@@ -32,8 +32,10 @@ BARE = {"task": "name", "model": "name", "data": "path", "output": "dir"}
 """Sections that may be given as one bare value, and the key it stands for."""
 
 SECTIONS = tuple(Recipe.model_fields)
-WHOLE = ("strategy", "regularize")
-"""Sections that are one value and have no keys."""
+VARY = "vary"
+"""The section whose keys are those of the others."""
+WHOLE = ("strategy", "regularize", VARY)
+"""Sections that are one value and have no keys of their own."""
 
 
 def section_class(section: str) -> type[BaseModel]:

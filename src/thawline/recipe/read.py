@@ -16,6 +16,7 @@ from thawline.errors import RecipeError, did_you_mean
 from thawline.recipe import names
 from thawline.recipe.faults import faults_of, hint_of, shown
 from thawline.recipe.forms import whole
+from thawline.recipe.lists import listed, why_fixed
 from thawline.recipe.schema import REPLACED_BY, Recipe
 from thawline.recipe.text import parse_texts, parse_yaml
 
@@ -120,8 +121,10 @@ def _override(text: str, faults: list[str]) -> Iterator[tuple[str, Any]]:
 
 def _value(path: str, text: str) -> Any:
     """Typed as YAML, but where a key takes text the text as it stands: a revision 1e5 or a column 0 is a name."""
+    if path.startswith(f"{names.VARY}."):
+        return _values(path.partition(".")[2], text)
     home, key = path.split(".", 1) if "." in path else (([*names.sections_of(path), ""])[0], path)
-    if path in names.WHOLE:
+    if path in names.WHOLE and path != names.VARY:
         return text
     if home in names.SECTIONS and names.canonical(home, key) in names.fields(home):
         hint = hint_of(home, names.canonical(home, key))
@@ -134,6 +137,17 @@ def _value(path: str, text: str) -> Any:
     if repeated:
         raise ValueError(f"line 1: {repeated[0][1]} stands twice")
     return value
+
+
+def _values(path: str, text: str) -> Any:
+    """Typed as the key's own values are: where it takes text, every word in the list is text."""
+    path = f"{path}.{names.BARE[path]}" if path in names.BARE else path
+    home, key = path.split(".", 1) if "." in path else (([*names.sections_of(path), ""])[0], path)
+    known = path in names.WHOLE or names.canonical(home, key) in (names.fields(home) if home in names.SECTIONS else ())
+    kinds = {str} if path in names.WHOLE else _kinds(hint_of(home, names.canonical(home, key))) if known else set()
+    if text.startswith("[") and ({str, list[str]} & kinds):
+        return [None if value == "null" and type(None) in kinds else value for value in parse_texts(text)]
+    return parse_yaml(text)[0]
 
 
 def _kinds(hint: Any) -> set[Any]:
@@ -163,6 +177,9 @@ def _layer(items: Iterable[tuple[str, Any]], faults: list[str], *, bare: bool) -
 
 def _entries(path: str, value: Any, faults: list[str], *, bare: bool) -> Iterator[tuple[str, str, Any]]:
     section, dot, key = path.partition(".")
+    if section == names.VARY:
+        yield from _varied({key: value} if dot else value, faults)
+        return
     homes = names.sections_of(path) if bare else []
     if dot and section in names.SECTIONS and section not in names.WHOLE:
         yield section, key, value
@@ -183,7 +200,33 @@ def _entries(path: str, value: Any, faults: list[str], *, bare: bool) -> Iterato
         faults.append(names.unknown(path))
 
 
+def _varied(value: Any, faults: list[str]) -> Iterator[tuple[str, str, Any]]:
+    """Entries of `vary`: keys of other sections, each with a list of values."""
+    if not isinstance(value, Mapping):
+        example = "expected keys with lists of values, for example vary.train.lr=[1e-4, 3e-4]."
+        faults += [f"vary: {shown(value)} was given; {example}"] if value is not None else []
+        return
+    own: list[str] = []
+    for name, inner in value.items():
+        for section, key, values in _entries(str(name), inner, own, bare=True):
+            path = f"{section}.{key}" if key else section
+            if section not in names.WHOLE and names.canonical(section, key) not in {*names.fields(section), "warmup"}:
+                own.append(names.unknown(path))
+            elif why := why_fixed(section, names.canonical(section, key)):
+                own.append(f"{path}: cannot vary: {why}.")
+            else:
+                try:
+                    yield names.VARY, path, listed(path, values)
+                except ValueError as error:
+                    own.append(f"{path}: {error}.")
+    faults += [f"vary.{fault}" for fault in own]
+
+
 def _canonical(section: str, key: str, value: Any) -> str:
+    if section == names.VARY:
+        home, _, name = key.rpartition(".")
+        # What these two stand for depends on the value, and on other keys.
+        return key if name in ("batch_size", "warmup") or not home else f"{home}.{names.canonical(home, name)}"
     if (section, key) == ("train", "warmup") and isinstance(value, int | float) and value >= 1:
         return "warmup_steps"
     return names.canonical(section, key)

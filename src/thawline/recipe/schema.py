@@ -41,6 +41,7 @@ Trackers = Annotated[list[str], BeforeValidator(forms.trackers), "a list of name
 Split = Annotated[str, BeforeValidator(forms.split), "auto, given, stratified, random, group(COLUMN), time(COLUMN) or hash"]
 Strategy = Annotated[str, BeforeValidator(forms.strategy), "a call form"]
 Regularizers = Annotated[list[str], BeforeValidator(forms.regularizers), "a list of call forms"]
+Vary = Annotated[dict[str, list[JsonValue]], "a mapping of keys to lists of values"]
 Arguments = Annotated[dict[str, JsonValue], "a mapping"]
 _WEIGHTS = "none, auto, or a mapping of class names to numbers of at least 0"
 ClassWeights = Annotated[Literal["none", "auto"] | dict[str, NotNegative], BeforeValidator(forms.named_weights), _WEIGHTS]
@@ -213,3 +214,4 @@ class Recipe(_Section):
     evaluate: Evaluate = Field(default=Evaluate(), description="how the result is measured")
     predict: Predict = Field(default=Predict(), description="how the saved model answers")
     output: Output = Field(default=Output(), description="where the run is kept; a bare text is output.dir")
+    vary: Vary = Field(default={}, description="keys with lists of values: every combination is trained, the best is kept")

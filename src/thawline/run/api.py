@@ -41,6 +41,12 @@ class Run:
         """The content of metrics.json."""
         return self._folder.read("metrics.json") or {}
 
+    @property
+    def trials(self) -> list[dict[str, Any]]:
+        """What came of each trial, where the recipe varies keys: the content of trials.json, with the best one marked."""
+        found = self._folder.read("trials.json") or {"best": None, "trials": []}
+        return [{**entry, "best": entry["trial"] == found["best"]} for entry in found["trials"]]
+
     @cached_property
     def model(self) -> SavedModel:
         """The saved model: called with examples, it predicts."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import nn
 
 from thawline.errors import RecipeError, did_you_mean
 from thawline.evaluate.metrics import GREATER, METRICS, main_metric
-from thawline.evaluate.predict import measure
+from thawline.evaluate.predict import evaluating, measure
 from thawline.models.load import load_model
 from thawline.models.stages import Stages, find_stages
 from thawline.recipe import Recipe, recipe_from
@@ -23,6 +24,7 @@ from thawline.run.prepare import Prepared, Say, source_of
 from thawline.strategies.base import Groups, Strategy, strategy
 from thawline.tasks.base import plain_objective
 from thawline.tasks.supervised import Supervised
+from thawline.thaw.prefix import Prefix
 from thawline.train.checkpoint import Checkpoints
 from thawline.train.device import Device, bf16_wins
 from thawline.train.learner import Learner
@@ -33,6 +35,7 @@ from thawline.train.schedule import Schedule
 from thawline.train.steps import Order
 from thawline.train.stop import Judge
 from thawline.train.workers import Workers, workers_for
+from thawline.types import Batch
 
 Decisions = dict[str, Any]
 """What was decided by measuring, once: kept in decisions.json and never measured again on resume."""
@@ -51,25 +54,34 @@ class Assembled:
 
 def assemble(prepared: Prepared, say: Say) -> Assembled:
     """Load the weights, find the stages and apply the strategy; raises UserError where they do not fit each other."""
+    return fitted(prepared, *loaded(prepared, say), say=say)
+
+
+def loaded(prepared: Prepared, say: Say) -> tuple[Any, Stages]:
+    """Return the model with its weights, and its stages; raises UserError where it is not to be had or cannot be cut."""
     recipe, task = prepared.recipe, prepared.task
-    loaded = load_model(
+    found = load_model(
         str(recipe.model.name),
         task.auto_class,
         prepared.config,
         seed=recipe.train.seed,
         **source_of(recipe),
     )
-    for note in loaded.notes:
+    for note in found.notes:
         say(f"note: {note}")
-    model = loaded.model
+    model = found.model
     if recipe.model.add_tokens:
         torch.manual_seed(recipe.train.seed)
         task.resize(model)
         say(f"note: {len(recipe.model.add_tokens)} tokens were added to the vocabulary")
     train = prepared.sets["train"]
     task.start(model, train.targets)
-    stages = find_stages(model, train.batch(np.arange(min(2, len(train)))).inputs)
-    chosen = strategy(recipe.strategy)
+    return model, find_stages(model, train.batch(np.arange(min(2, len(train)))).inputs)
+
+
+def fitted(prepared: Prepared, model: Any, stages: Stages, *, say: Say) -> Assembled:
+    """Apply the strategy to a model; raises UserError where they do not fit each other."""
+    recipe, chosen = prepared.recipe, strategy(prepared.recipe.strategy)
     groups = without_fixed(chosen.groups(stages), model)
     if recipe.train.learning_rate == "auto":
         rate = learning_rate(prepared.config, head_only=all(group.stage == len(stages) - 1 for group in groups))
@@ -116,8 +128,13 @@ def decide(prepared: Prepared, recipe: Recipe, device: Device, *, say: Say) -> D
     else:
         decisions["bf16"] = train.bf16
     order = order_of(prepared.sets["train"], recipe)
-    decisions["steps"] = train.max_steps or max(1, math.ceil(train.num_train_epochs * order.steps_per_epoch))
+    decisions["steps"] = steps_of(order, recipe)
     return decisions
+
+
+def steps_of(order: Order, recipe: Recipe) -> int:
+    """Return how many steps a recipe asks for."""
+    return recipe.train.max_steps or max(1, math.ceil(recipe.train.num_train_epochs * order.steps_per_epoch))
 
 
 def order_of(data: Supervised, recipe: Recipe) -> Order:
@@ -154,6 +171,7 @@ def loop_of(
     *,
     masters: Masters,
     workers: Workers,
+    prefix: Prefix,
     decisions: Decisions,
     checkpoints: Checkpoints,
 ) -> Loop:
@@ -162,24 +180,41 @@ def loop_of(
     order, steps = order_of(sets["train"], recipe), decisions["steps"]
     objective = regularized(plain_objective, recipe.regularize, assembled.model, stages=assembled.stages)
     rows = recipe.train.per_device_train_batch_size
-    gradients = Gradients(sets["train"], order, objective, rows, recipe.train.seed, device, workers)
+    gradients = Gradients(sets["train"], order, objective, rows, recipe.train.seed, device, workers, prefix)
     every = {"epoch": order.steps_per_epoch, "steps": recipe.train.eval_steps, "no": None}[recipe.train.eval_strategy]
     rhythm = Rhythm(steps, every, recipe.train.checkpoint_minutes * 60)
+    learner = learner_of(assembled, masters, steps)
+    learner.copies = prefix.replicas.models[1:]
     return Loop(
-        learner_of(assembled, masters, steps),
+        learner,
         gradients,
         rhythm,
         judge=judge_of(recipe, prepared.task.problem),
-        evaluate=evaluator(recipe, sets.get("validation"), device, workers=workers) if every else None,
+        evaluate=evaluator(recipe, sets.get("validation"), gradients, learner) if every else None,
         checkpoints=checkpoints,
     )
 
 
 def evaluator(
-    recipe: Recipe, data: Supervised | None, device: Device, *, workers: Workers
+    recipe: Recipe, data: Supervised | None, gradients: Gradients, learner: Learner
 ) -> Callable[[nn.Module], dict[str, float]] | None:
-    """Return what measures the model on the validation set, in the dtype of training; None where there is no such set."""
+    """Return what measures the model on the validation set, as it is trained: in the same dtype, from the same prefix."""
     if data is None:
         return None
-    size = recipe.train.per_device_eval_batch_size or 64
-    return lambda model: measure(model, data, batch_size=size, autocast=device.autocast, each=workers.each)
+    prefix, size = gradients.prefix, recipe.train.per_device_eval_batch_size or 64
+
+    def forward(data: Supervised, indices: np.ndarray, batch: Batch) -> Any:
+        with prefix.replicas.taken() as replica:
+            depth = prefix.depth(learner.thaw_line)
+            with prefix.replaying(replica, data, indices, batch=batch, depth=depth):
+                return data.task.forward(replica.model, batch)
+
+    def evaluate(model: nn.Module) -> dict[str, float]:
+        with ExitStack() as modes:
+            for copy in learner.copies:
+                modes.enter_context(evaluating(copy))
+            prefix.fill(data, learner.thaw_line)
+            options = {"autocast": gradients.device.autocast, "each": gradients.workers.each, "forward": forward}
+            return measure(model, data, batch_size=size, **options)
+
+    return evaluate

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import final
+from typing import Any, NamedTuple, final
 
 import torch
 
@@ -13,10 +13,12 @@ from thawline.errors import MachineError, RunError
 from thawline.memory import PeakMemory, available_bytes
 from thawline.recipe import Recipe
 from thawline.run.assemble import Assembled, Decisions, assemble, decide, judge_of, loop_of
-from thawline.run.finish import ending_seconds, measure_saved, save
+from thawline.run.below import cuts_of, prefix_of
+from thawline.run.finish import ending_seconds, measure_saved, save, train_section
 from thawline.run.folder import RunFolder, next_folder, refuse_existing, resumable
 from thawline.run.lighten import lighten
 from thawline.run.prepare import Prepared, Say, prepare
+from thawline.run.shared import Shared
 from thawline.train.budget import Costs, seconds_of, step_seconds, steps_within
 from thawline.train.checkpoint import Checkpoints
 from thawline.train.device import Device
@@ -30,6 +32,10 @@ _LEAST_MEMORY = 200 << 20
 
 def carry_out(recipe: Recipe, say: Say, *, progress: bool = True) -> RunFolder:
     """Carry out a recipe in a new folder and return it. What the user got wrong is raised before anything is written."""
+    if recipe.vary:
+        from thawline.run.trials import carry_out_trials  # which is made of what follows
+
+        return carry_out_trials(recipe, say, progress=progress)
     begun = time.monotonic()
     if recipe.output.dir is not None:
         refuse_existing(Path(recipe.output.dir))
@@ -42,9 +48,7 @@ def carry_out(recipe: Recipe, say: Say, *, progress: bool = True) -> RunFolder:
     folder = RunFolder(device.of_main(recipe.output.dir or str(next_folder(prepared.dataset.name))))
     if device.is_main:
         folder.create(assembled.recipe)
-        sizes = {name: len(rows) for name, rows in prepared.sets.items()}
-        facts = {"fingerprint": prepared.dataset.fingerprint, "splits": sizes, "columns": asdict(prepared.dataset.columns)}
-        folder.write("data.json", facts)
+        folder.write("data.json", facts_of(prepared))
         say(f"note: the run's folder is {folder.path}")
     with resumable(folder):
         return Job(prepared, assembled, folder, device, say if device.is_main else silent, progress, begun).run()
@@ -56,16 +60,30 @@ def resume(folder: RunFolder, say: Say, *, progress: bool = True) -> RunFolder:
     if folder.finished:
         say(f"{folder.path} is finished; its metrics are in {folder.path / 'metrics.json'}.")
         return folder
+    if recipe.vary:
+        from thawline.run.trials import resume_trials
+
+        return resume_trials(folder, say, progress=progress)
     begun = time.monotonic()
     prepared = prepare(recipe, say)
-    known = folder.read("data.json")
-    if known is not None and known["fingerprint"] != prepared.dataset.fingerprint:
-        raise RunError(
-            f"The data at {recipe.data.path} changed since {folder.path} was begun, so the run cannot go on; train anew."
-        )
+    refuse_changed(folder, prepared)
     assembled = assemble(prepared, say)
     with resumable(folder):
         return Job(prepared, assembled, folder, device_of(assembled.recipe), say, progress, begun).run()
+
+
+def facts_of(prepared: Prepared) -> dict[str, Any]:
+    """Return what data.json keeps of the data: its fingerprint, the sizes of its splits, and its columns."""
+    sizes = {name: len(rows) for name, rows in prepared.sets.items()}
+    return {"fingerprint": prepared.dataset.fingerprint, "splits": sizes, "columns": asdict(prepared.dataset.columns)}
+
+
+def refuse_changed(folder: RunFolder, prepared: Prepared) -> None:
+    """Raise RunError where the data are not those that the run in a folder was begun with."""
+    known = folder.read("data.json")
+    if known is not None and known["fingerprint"] != prepared.dataset.fingerprint:
+        path = prepared.recipe.data.path
+        raise RunError(f"The data at {path} changed since {folder.path} was begun, so the run cannot go on; train anew.")
 
 
 def device_of(recipe: Recipe) -> Device:
@@ -89,10 +107,20 @@ def foresee(prepared: Prepared, assembled: Assembled) -> None:
         )
 
 
+class Trained(NamedTuple):
+    """A loop that came to its end, and the most memory that it took, in 10^6 bytes."""
+
+    loop: Loop
+    peak_memory_mb: float
+
+
 @final
 @dataclass
 class Job:
-    """What is left to do once the folder is there: decide, train, save, measure. `begun` is a reading of time.monotonic."""
+    """What is left to do once the folder is there: decide, train, save, measure. `begun` is a reading of time.monotonic.
+
+    `shared` is there for a job that is one of several trials.
+    """
 
     prepared: Prepared
     assembled: Assembled
@@ -101,9 +129,14 @@ class Job:
     say: Say
     progress: bool
     begun: float
+    shared: Shared | None = None
 
     def run(self) -> RunFolder:
         """Do it."""
+        return self.end(self.folder, self.train())
+
+    def train(self) -> Trained:
+        """Train to the end, from the last checkpoint where there is one; raises DivergedError and MachineError."""
         with PeakMemory() as memory:
             loop = self._loop()
             try:
@@ -116,18 +149,22 @@ class Job:
                 raise MachineError(f"There was no memory left to train with. {self._smaller}") from error
         if state.ended:
             self.say(f"note: training ended at step {state.step}: {state.ended}")
+        return Trained(loop, memory.peak_mb)
+
+    def end(self, folder: RunFolder, trained: Trained) -> RunFolder:
+        """Save the best weights as the model of `folder`, measure it, and return the folder."""
+        loop = trained.loop
         best = loop.checkpoints.best_weights() if self.assembled.recipe.train.load_best_model_at_end else None
         if best is not None:
             loop.learner.load_weights(best)
         self.light.restore()
         self.say("note: measuring the saved model")
         if self.device.is_main:
-            save(self.prepared, self.assembled, self.folder)
-            measure_saved(
-                self.prepared, self.folder, state, peak_memory_mb=memory.peak_mb, device=str(self.device.device), say=self.say
-            )
+            save(self.prepared, self.assembled, folder)
+            section = train_section(self.prepared, loop.state, peak_memory_mb=trained.peak_memory_mb)
+            measure_saved(self.prepared, folder, section, device=str(self.device.device), say=self.say)
         self.device.wait()
-        return self.folder
+        return folder
 
     def _loop(self) -> Loop:
         start, train = time.monotonic(), self.assembled.recipe.train
@@ -137,7 +174,11 @@ class Job:
         self.device.bf16 = decisions["bf16"]
         self.assembled.model.to(self.device.device)
         self.workers = Workers(decisions["workers"], decisions["threads"])
+        cuts = cuts_of(self.prepared, self.assembled, say=self.say)
         self.light = lighten(self.prepared, self.assembled, self.device, decisions=decisions, say=self.say)
+        self.frozen = prefix_of(
+            self.prepared, self.assembled, cuts, device=self.device, workers=self.workers, decisions=decisions, say=self.say
+        )
         if train.max_minutes is not None and "ending_seconds" not in decisions:
             decisions |= self.device.of_main(self._within_budget(decisions, train.max_minutes * 60))
         if self.device.is_main:
@@ -161,6 +202,7 @@ class Job:
             self.device,
             masters=self.light.masters,
             workers=self.workers,
+            prefix=self.frozen.prefix,
             decisions=decisions,
             checkpoints=checkpoints,
         )
@@ -189,7 +231,7 @@ class Job:
         if self.device.is_main:
             observers.append(history(self.folder.path / "history.jsonl", loop.state.step))
         if self.progress and self.device.is_main:
-            observers.append(ProgressBar(loop.judge.metric))
+            observers.append(self.shared.bar(loop.judge.metric) if self.shared else ProgressBar(loop.judge.metric))
         if self.device.device.type == "cpu":
             observers.append(memory_watch(available_bytes, least=_LEAST_MEMORY, advice=self._smaller))
         train = self.assembled.recipe.train

@@ -32,8 +32,11 @@ def save(prepared: Prepared, assembled: Assembled, folder: RunFolder) -> None:
     prepared.processor.save_pretrained(folder.model)
 
 
-def measure_saved(prepared: Prepared, folder: RunFolder, state: State, *, peak_memory_mb: float, device: str, say: Say) -> None:
-    """Measure the saved model, not the one in memory, and write predictions and `metrics.json`, which ends the run."""
+def measure_saved(prepared: Prepared, folder: RunFolder, train: dict[str, Any], *, device: str, say: Say) -> None:
+    """Measure the saved model, not the one in memory, and write predictions and `metrics.json`, which ends the run.
+
+    `train` is the section of that name.
+    """
     saved = SavedModel(folder, device=device)
     metrics: dict[str, Any] = {}
     for split in ("test", "validation"):
@@ -41,8 +44,13 @@ def measure_saved(prepared: Prepared, folder: RunFolder, state: State, *, peak_m
             rows = prepared.dataset.splits[split]
             beside = prepared.dataset.splits["train"] if split == "test" else None
             metrics[split] = evaluated(saved, rows, folder, name=split, train=beside, say=say).section
+    folder.write("metrics.json", metrics | {"train": train})
+
+
+def train_section(prepared: Prepared, state: State, *, peak_memory_mb: float) -> dict[str, Any]:
+    """Return what metrics.json says of the training itself."""
     seconds = state.seconds
-    metrics["train"] = {
+    return {
         "seconds": seconds["train"],
         "evaluation_seconds": seconds["evaluation"],
         "saving_seconds": seconds["saving"],
@@ -52,12 +60,11 @@ def measure_saved(prepared: Prepared, folder: RunFolder, state: State, *, peak_m
         "epochs": state.examples / len(prepared.sets["train"]),
         "steps": state.step,
     }
-    folder.write("metrics.json", metrics)
 
 
 def evaluated(saved: SavedModel, rows: Examples, folder: RunFolder, *, name: str, train: Examples | None, say: Say) -> Summary:
     """Predict a labelled set, write the predictions to `predictions/<name>.jsonl`, and measure them beside the baselines."""
-    recipe = folder.recipe()
+    recipe = folder.trained()
     predictions = list(saved.stream(iter(rows)))
     write_predictions(predictions, folder.path / "predictions" / f"{name}.jsonl")
     beside = _baselines(train, rows, recipe, say=say) if train is not None and recipe.evaluate.baselines else None

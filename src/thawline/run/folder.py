@@ -19,6 +19,8 @@ class RunFolder:
     """Paths and JSON of one run.
 
     recipe.yaml, data.json, decisions.json, history.jsonl, checkpoints/, model/, predictions/, and last of all metrics.json.
+    Where the recipe varies keys, the folder of each trial stands in trials/, what came of them in trials.json, and the recipe
+    of the best one, whose model is in model/, in best.yaml.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -40,6 +42,15 @@ class RunFolder:
             what = "is not a run's folder (it has no recipe.yaml)" if self.path.is_dir() else "does not exist"
             raise RunError(f"{self.path} {what}; expected the folder that thawline train printed, such as runs/reviews-1.")
         return load_recipe(self.path / "recipe.yaml")
+
+    def trained(self) -> Recipe:
+        """Read the recipe that the model was trained by: the run's own, or that of its best trial. Raises as `recipe` does."""
+        best = self.path / "best.yaml"
+        return load_recipe(best) if best.is_file() else self.recipe()
+
+    def trial(self, name: str) -> RunFolder:
+        """Return the folder of a trial, "001" and so on."""
+        return RunFolder(self.path / "trials" / name)
 
     def create(self, recipe: Recipe) -> None:
         """Make the folder with its recipe; raises RunError where it is there already, or cannot be made."""
@@ -80,6 +91,6 @@ def resumable(folder: RunFolder) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        kept = (folder.path / "checkpoints" / "index.json").is_file()
+        kept = any(folder.path.glob("checkpoints/index.json")) or any(folder.path.glob("trials/*/checkpoints/index.json"))
         what = "the last checkpoint is kept" if kept else "there is no checkpoint yet, so training starts over"
         raise KeyboardInterrupt(f"Interrupted; {what}. To go on, type: thawline resume {folder.path}") from None

@@ -28,7 +28,7 @@ class SavedModel:
     """
 
     def __init__(self, folder: RunFolder, *, device: str = "cpu") -> None:
-        recipe = folder.recipe()
+        recipe = folder.trained()
         if not (folder.model / "config.json").is_file():
             raise RunError(f"{folder.path} has no trained model yet; type thawline resume {folder.path} to finish the run.")
         kind: Any = task_class(recipe.task.name)

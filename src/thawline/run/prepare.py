@@ -60,13 +60,15 @@ def tell(findings: Iterable[Finding], say: Say) -> None:
     stop_on(found)
 
 
-def prepare(recipe: Recipe, say: Say) -> Prepared:
-    """Do everything that can fail through the user's fault, short of loading weights; nothing is written but caches."""
+def prepare(recipe: Recipe, say: Say, *, dataset: Dataset | None = None) -> Prepared:
+    """Do everything that can fail through the user's fault, short of loading weights; nothing is written but caches.
+
+    `dataset` is the recipe's own, where it is at hand.
+    """
     recipe = recipe_from(recipe, task={"name": TEXT_TASK}) if recipe.task.name == "auto" else recipe
     kind = task_class(recipe.task.name)
-    optimizer_class(recipe.train.optim)
-    check_schedule(recipe.train.lr_scheduler_type, recipe.train.lr_scheduler_kwargs)
-    dataset = load_dataset(recipe, say)
+    check_parts(recipe)
+    dataset = dataset or load_dataset(recipe, say)
     recipe = with_model(recipe, dataset.splits["train"], say)
     name, source = str(recipe.model.name), source_of(recipe)
     config, processor = load_config(name, **source), load_processor(name, kind.processor_class, **source)
@@ -87,6 +89,12 @@ def prepare(recipe: Recipe, say: Say) -> Prepared:
     cut = [found for split in sets.values() if (found := truncation(split.items.full_lengths, length))]  # type: ignore[union-attr]
     tell(cut, say)
     return Prepared(_resolved(recipe, dataset, length), dataset, task, sets, config, processor, (*dataset.findings, *cut))
+
+
+def check_parts(recipe: Recipe) -> None:
+    """Raise UserError for an optimiser or a schedule that is not one; those of others are imported here."""
+    optimizer_class(recipe.train.optim)
+    check_schedule(recipe.train.lr_scheduler_type, recipe.train.lr_scheduler_kwargs)
 
 
 def with_model(recipe: Recipe, train: Examples, say: Say) -> Recipe:

@@ -70,8 +70,8 @@ class Task(ABC):
         """Return the targets of labelled columns, [N] or [N, C]; raises DataError for an unknown label, by id."""
 
     @abstractmethod
-    def collate(self, items: Sequence[Item]) -> Batch:
-        """Pad items to one batch; "target", "weight" and "id" in an item become targets, weights and ids."""
+    def collate(self, items: Sequence[Item], length: int | None = None) -> Batch:
+        """Pad items to one batch, to `length` where given; "target", "weight" and "id" become targets, weights and ids."""
 
     @abstractmethod
     def loss(self, outputs: Any, batch: Batch) -> Loss:

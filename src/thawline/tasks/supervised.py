@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import final
 
 import numpy as np
@@ -11,6 +13,20 @@ import numpy as np
 from thawline.data.encoded import Encoded
 from thawline.tasks.base import Task
 from thawline.types import Batch, Item
+
+
+def digest(item: Item) -> bytes:
+    """Return 16 bytes that stand for an item.
+
+    >>> digest({"input_ids": np.array([1, 2])}) == digest({"input_ids": [1, 3]})
+    False
+    """
+    state = hashlib.blake2b(digest_size=16)
+    for name in sorted(item):
+        values = np.asarray(item[name])
+        state.update(f"{name} {values.dtype.str} {values.shape} ".encode())
+        state.update(np.ascontiguousarray(values).data)
+    return state.digest()
 
 
 @final
@@ -28,9 +44,14 @@ class Supervised:
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def batch(self, indices: np.ndarray) -> Batch:
-        """Return the examples at `indices`, padded to the longest of them."""
-        return self.task.collate([self._item(int(i)) for i in indices])
+    def batch(self, indices: np.ndarray, length: int | None = None) -> Batch:
+        """Return the examples at `indices`, padded to the longest of them, or to `length`."""
+        return self.task.collate([self._item(int(i)) for i in indices], length)
+
+    @cached_property
+    def digests(self) -> Sequence[bytes]:
+        """What the model sees of each example, as 16 bytes that tell it from all others."""
+        return [digest(self.items[i]) for i in range(len(self))]
 
     def _item(self, index: int) -> Item:
         item = {**self.items[index], "id": str(self.ids[index])}

@@ -13,13 +13,17 @@ from torch import Tensor, nn
 
 from thawline.models.stages import Stages, find_stages
 from thawline.testing.claims import claim, close, largest, tensors
+from thawline.thaw.replay import Replay
 
 
 def check_stages(model: nn.Module, inputs: Mapping[str, Any], stages: Stages | None = None) -> Stages:
     """Check the stages of a model, the ones that are found in it where none are given, and return them.
 
     They are disjoint and cover every parameter and every module. They are in order: with everything below any of them frozen,
-    nothing below has gradients to compute, and every gradient above is what it was. `inputs` are what the model is called with.
+    nothing below has gradients to compute, and every gradient above is what it was. And they are cuts: running to a stage and
+    replaying from it, where the model can be replayed there, gives the same answers and the same gradients above it as running
+    through, bit for bit, in the model's own dtype and under bfloat16 autocast. `inputs` are what the model is called with, a
+    batch of three examples or more, of unlike lengths where there are lengths.
 
     Raises AssertionError with a sentence where this does not hold.
     """
@@ -31,6 +35,7 @@ def check_stages(model: nn.Module, inputs: Mapping[str, Any], stages: Stages | N
     model = copy.deepcopy(model).eval()
     _check_order(model, inputs, stages)
     _check_freezing(model, inputs, stages)
+    _check_replay(model, inputs, stages)
     return stages
 
 
@@ -100,6 +105,43 @@ def _gradients(
     claim(not early, f"{_listed(set(early))} depends on a parameter of a stage above its own.")
     _mixture(output).backward()
     return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+
+def _check_replay(model: nn.Module, inputs: Mapping[str, Any], stages: Stages) -> None:
+    replay = Replay(model, stages, {name: value[:2] if isinstance(value, Tensor) else value for name, value in inputs.items()})
+    depths = [depth for depth in replay.depths if replay.cut(depth) is not None]
+    claim(bool(depths), "The model cannot be replayed at any depth.")
+    for lowered in (False, True):
+        with torch.autocast(replay.device, torch.bfloat16, enabled=lowered):
+            hidden, where = replay.run(inputs, depths), " under bfloat16 autocast" if lowered else ""
+            for lower, depth in pairwise([depths[0], *depths]):
+                _check_depth(replay, inputs, depth, hidden=hidden[depth], where=where)
+                onwards = replay.run(inputs, [depth], start=lower, hidden=hidden[lower])[depth]
+                told = f"Running from depth {lower} to {depth} does not give what running from the input gives{where}."
+                claim(torch.equal(onwards, hidden[depth]), told)
+
+
+def _check_depth(replay: Replay, inputs: Mapping[str, Any], depth: int, *, hidden: Tensor, where: str) -> None:
+    above = {name for stage in replay.stages[depth:] for name in stage.parameters}
+    answer, gradients = _learned(replay.model, inputs, above)
+    with replay.replaying(depth, hidden):
+        replayed, others = _learned(replay.model, inputs, above)
+    claim(torch.equal(replayed, answer), f"Replaying from depth {depth} does not answer as running through does{where}.")
+    differing = {
+        n for n in {*gradients, *others} if n not in gradients or n not in others or not torch.equal(gradients[n], others[n])
+    }
+    claim(not differing, f"Replaying from depth {depth} gives other gradients of {_listed(differing)}{where}.")
+
+
+def _learned(model: nn.Module, inputs: Mapping[str, Any], learning: set[str]) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the answer and the gradients of a mixture of it."""
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in learning).grad = None
+    output = model(**inputs)
+    _mixture(output).backward()
+    return next(tensors(getattr(output, "logits", output))), {
+        n: p.grad for n, p in model.named_parameters() if p.grad is not None
+    }
 
 
 def _mixture(output: Any) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from inspect import signature
 from typing import Any, final
 
 from torch import Tensor, nn
@@ -127,7 +128,7 @@ class Cut:
             answers[call.module][call.nth] = made
         inject = {} if place.after else {place.module: (place.nth, place.key)}
         stubs = {name: Stub(self.live, answers[name], inject.get(name)) for name in {*answers, *inject}}
-        self.front = Front(self.live, list(stubs.values()), traces.switches)
+        self.front = Front(self.live, list(stubs.values()), traces.switches, names=signature(model.forward).parameters)
         self.standing = [(model, self.front), *((modules[name], stub) for name, stub in stubs.items())]
         axes = sorted(range(len(place.leaf.stride)), key=lambda axis: -place.leaf.stride[axis])
         self.order = None if axes == sorted(axes) else axes

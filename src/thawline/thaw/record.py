@@ -24,7 +24,7 @@ class Leaf(NamedTuple):
 
 
 class Record(NamedTuple):
-    """One call: `args` by position or keyword, `inputs` all tensors among them, `output` flattened, with the shape of its tree."""
+    """One call: `args` by position or keyword, `inputs` all tensors among them, `output` flattened, and `spec` to undo that."""
 
     module: str
     nth: int
@@ -52,7 +52,7 @@ def record(model: nn.Module, inputs: Mapping[str, Any]) -> tuple[Record, ...]:
 
     records = []
     for call in calls:
-        named = {**dict(enumerate(call.args)), **call.kwargs}
+        named: dict[Any, Any] = {**dict(enumerate(call.args)), **call.kwargs}
         args = {key: leaf(value) for key, value in named.items() if isinstance(value, Tensor)}
         every = tuple(leaf(value) for value in tree_flatten((call.args, call.kwargs))[0] if isinstance(value, Tensor))
         output, spec = tree_flatten(call.output)

@@ -113,4 +113,4 @@ class Replay:
         return next(self.model.parameters()).device.type
 
     def _layout_at(self, place: Place) -> Layout | None:
-        return layout(place.leaf, resized_leaf(place, self._traces), self._traces, self._frames)
+        return layout(place.leaf, resized_leaf(place, self._traces), self._traces, frames=self._frames)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -29,12 +29,13 @@ class Layout(NamedTuple):
 
     def fits(self, shape: Sequence[int], *, row: bool) -> bool:
         """Tell whether a whole tensor, or the one of an example, may have this layout."""
-        gone = {self.batch, self.time} if not row else {0} if self.time is not None else {self.batch} if self.each > 1 else set()
+        axes: set[int | None] = {0} if self.time is not None else {self.batch} if self.each > 1 else set()
+        gone = axes if row else {self.batch, self.time}
         rest = [size for i, size in enumerate(shape) if i not in gone]
         return len(rest) == len(self.sizes) and all(b in (a, None) for a, b in zip(rest, self.sizes, strict=True))
 
 
-def layout(given: Leaf, resized: Leaf, traces: Traces, frames: Callable[[Tensor], Tensor] | None) -> Layout | None:
+def layout(given: Leaf, resized: Leaf, traces: Traces, *, frames: Callable[[Tensor], Tensor] | None) -> Layout | None:
     """Read the layout off the sizes that changed between two traces; None where no axis counts examples."""
     pairs = list(zip(given.shape, resized.shape, strict=True))
     one, other = (next(len(v) for v in batch.values() if isinstance(v, Tensor)) for batch in (traces.batches * 2)[:2])

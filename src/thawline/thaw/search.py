@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
+from itertools import product
 from typing import Any, final
 
 import torch
@@ -16,7 +17,7 @@ from thawline.models.stages import Stage
 from thawline.models.trace import evaluating
 from thawline.thaw.cut import Cut, opened, skipped, spares
 from thawline.thaw.record import Record, Traces
-from thawline.thaw.stub import Capture, Place, Reached, outputs, standing
+from thawline.thaw.stub import Capture, Place, Reached, Template, outputs, standing
 
 
 def captured(
@@ -37,6 +38,10 @@ def captured(
     return found
 
 
+ROUNDS = 4
+"""How often what leaks is looked into: what is still found then reads what lies below in general, such as a decoder."""
+
+
 @final
 class Search:
     """The search for cuts of a model whose traces are given: what replays the traced batches bit for bit is one."""
@@ -51,29 +56,33 @@ class Search:
         """
         calls, dense = skipped(self.traces.given, place), False
         hidden = [captured(self.model, {**b, **self.traces.switches}, {0: place})[0] for b in self.traces.batches]
-        while spares(self.model, blocks, calls):
+        for _ in range(ROUNDS):
+            if not spares(self.model, blocks, calls):
+                break
             cut = Cut(self.model, place, calls, self.traces)
             cut.live.dense = dense
             try:
                 if self._holds(cut, hidden):
                     return cut
-                leaking = [call for call in calls if self._leaks(cut, call, hidden[0])]
+                calls, leaked = self._opened(cut, hidden[0])
             except Exception:  # fillers may break a forward in any way
                 if dense:
                     return None
                 dense = True
                 continue
-            if not leaking:
+            if not leaked:
                 return None
-            calls = opened(self.traces.given, calls, leaking)
         return None
 
     def _holds(self, cut: Cut, hidden: Sequence[Tensor]) -> bool:
-        for inputs, straight, stored in zip(self.traces.batches, self._straight, hidden, strict=True):
+        trials = product(zip(self.traces.batches, self._straight, hidden, strict=True), (0.0, math.nan))
+        for (inputs, straight, stored), value in trials:
             kept = stored.clone()
-            with _strict():
-                replayed = self._replayed(cut, inputs, stored, math.nan)
+            with _strict(), cut.replaying(stored, value):
+                replayed = self._answers(inputs)
             if not torch.equal(kept, stored):  # changed in place: from now on a copy is
+                if cut.live.copied:
+                    return False
                 cut.live.copied = True
                 stored.copy_(kept)
                 return self._holds(cut, hidden)
@@ -83,17 +92,17 @@ class Search:
             cut.front.true = frozenset(true | {"loss"}) & (cut.front.true or true | {"loss"})
         return True
 
-    def _leaks(self, cut: Cut, call: Record, hidden: Tensor) -> bool:
-        cut.live.poisoned = cut.templates[cut.calls.index(call)]
-        try:
-            _, answer, *_ = self._replayed(cut, self.traces.batches[0], hidden, 0.0).values()
-        finally:
-            cut.live.poisoned = None
-        return bool(answer.isnan().any())
+    def _opened(self, cut: Cut, hidden: Tensor) -> tuple[tuple[Record, ...], bool]:
+        """Return the calls with those opened whose outputs matter, and whether there were any."""
 
-    def _replayed(self, cut: Cut, inputs: Mapping[str, Tensor], hidden: Tensor, value: float) -> dict[str, Tensor]:
-        with cut.replaying(hidden, value):
-            return self._answers(inputs)
+        def answer(poisoned: Template | None) -> Tensor:
+            cut.live.poisoned = poisoned
+            with cut.replaying(hidden):
+                return list(self._answers(self.traces.batches[0]).values())[1]
+
+        plain = answer(None)
+        leaking = [c for c, t in zip(cut.calls, cut.templates, strict=True) if not torch.equal(answer(t), plain)]
+        return opened(self.traces.given, cut.calls, leaking), bool(leaking)
 
     @cached_property
     def _straight(self) -> list[dict[str, Tensor]]:

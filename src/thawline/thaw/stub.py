@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -62,7 +62,7 @@ class Live:
         """Return a tensor that holds `value` everywhere, expanded from one number unless `dense`."""
         sizes = [d if isinstance(d, int) else (self.inputs[d[0]] if d[0] else self.hidden).shape[d[1]] for d in fill.dims]
         dtype = self.low if fill.low and self.low else fill.dtype
-        number = value if dtype.is_floating_point else value > 0  # stale whole numbers would pass for right ones
+        number = value if dtype.is_floating_point else math.isnan(value)  # both 0 and 1 are tried on what is no float
         one = torch.full(sizes if self.dense else (), number, dtype=dtype, device=self.hidden.device)
         return one if self.dense else one.expand(sizes)
 
@@ -82,7 +82,7 @@ class Template:
 
 
 class Stub:
-    """Stands for a module's forward: answers some calls by a template, gives one call the hidden tensor, passes on the others."""
+    """Stands for a module's forward: answers some calls by a template, gives one the hidden tensor, passes on the others."""
 
     def __init__(self, live: Live, templates: Mapping[int, Template], inject: tuple[int, int | str] | None) -> None:
         self.live, self.templates, self.inject = live, templates, inject
@@ -126,7 +126,7 @@ class Capture:
         output = self.forward(*args, **kwargs)
         for depth, place in here.items():
             if place.after:
-                self._take(depth, tree_flatten(output)[0][place.key])
+                self._take(depth, tree_flatten(output)[0][int(place.key)])
         return output
 
     def _take(self, depth: int, tensor: Tensor) -> None:
@@ -139,8 +139,8 @@ class Capture:
 class Front:
     """Stands for the model's own forward: tells the stubs of the inputs, and lets through only what is true of the outputs."""
 
-    def __init__(self, live: Live, stubs: Sequence[Stub], switches: Mapping[str, Any]) -> None:
-        self.live, self.stubs, self.switches = live, stubs, switches
+    def __init__(self, live: Live, stubs: Sequence[Stub], switches: Mapping[str, Any], *, names: Iterable[str]) -> None:
+        self.live, self.stubs, self.switches, self.names = live, stubs, switches, tuple(names)
         self.true: frozenset[str] | None = None
         self.forward: Callable[..., Any] = self
 
@@ -153,7 +153,7 @@ class Front:
             stub.calls = 0
         live = self.live
         live.hidden = live.stored.clone() if live.copied else live.stored
-        live.inputs, device = kwargs, live.hidden.device.type
+        live.inputs, device = {**dict(zip(self.names, args, strict=False)), **kwargs}, live.hidden.device.type
         live.low = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
         output = self.forward(*args, **kwargs)
         if self.true is None or not isinstance(output, dict) or self.true.issuperset(output):

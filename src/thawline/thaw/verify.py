@@ -35,11 +35,11 @@ def refusal(replay: Replay, depth: int, batches: Sequence[Mapping[str, Tensor]])
     if cut is None:
         return replay.needs_more(depth)
     with evaluating(replay.model), _frozen(replay, depth):
-        faults = (fault for batch in batches for fault in _faults(replay, cut, depth, batch))
+        faults = (fault for batch in batches for fault in _faults(replay, cut, depth, batch=batch))
         return next(faults, None)
 
 
-def _faults(replay: Replay, cut: Cut, depth: int, batch: Mapping[str, Tensor]) -> Iterator[str]:
+def _faults(replay: Replay, cut: Cut, depth: int, *, batch: Mapping[str, Tensor]) -> Iterator[str]:
     name = f"{type(replay.model).__name__} cannot be replayed at depth {depth}"
     if captured(replay.model, batch, {depth: cut.place}, learning=True)[depth].requires_grad:
         yield f"{name}: what lies below it depends on parameters that learn above it."
@@ -54,10 +54,8 @@ def _faults(replay: Replay, cut: Cut, depth: int, batch: Mapping[str, Tensor]) -
             if not off <= CLOSE:
                 told = "its answers depend on what is not computed" if math.isnan(off) else f"its answers are off by {off:.1g}"
                 yield f"{name}: on another batch {told}."
-        noise = torch.randn(stored.shape, generator=torch.Generator().manual_seed(0)).to(stored)
-        with cut.replaying(stored + NOISE * noise * stored):
-            if _apart(_answer(replay, depth, batch), straight) <= CLOSE:
-                yield f"{name}: its answers do not change when what is stored does, so nothing can be verified."
+        if not _heeded(replay, cut, depth, batch=batch):
+            yield f"{name}: its answers do not change when what is stored does, so nothing can be verified."
         if (off := _alone(replay, depth, batch)) > ALONE:
             yield f"{name}: what is stored of an example depends on its batch, on its mates or its padding, by {off:.0%}."
 
@@ -67,6 +65,18 @@ def _answer(replay: Replay, depth: int, batch: Mapping[str, Tensor]) -> Tensor:
     answer = next(iter(outputs(replay.model(**batch)).values()))
     real = replay.real(replay.layout(depth), batch)
     return answer if real is None or answer.shape[:2] != real.shape else answer[real]
+
+
+def _heeded(replay: Replay, cut: Cut, depth: int, *, batch: Mapping[str, Tensor]) -> bool:
+    """Tell whether noise in what is stored changes the answer: the negative control, in full precision."""
+    with torch.autocast(replay.device, enabled=False):
+        stored = replay.run(batch, [depth])[depth]
+        noise = torch.randn(stored.shape, generator=torch.Generator().manual_seed(0)).to(stored)
+        answers = []
+        for given in (stored, stored + NOISE * noise * stored):
+            with cut.replaying(given):
+                answers.append(_answer(replay, depth, batch))
+    return _apart(answers[1], answers[0]) > CLOSE
 
 
 def _apart(one: Tensor, other: Tensor) -> float:

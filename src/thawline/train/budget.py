@@ -38,6 +38,7 @@ def steps_within(costs: Costs, seconds: float, *, every: int | None, most: int) 
 def step_seconds(learner: Learner, gradients: Gradients, rhythm: Rhythm) -> float:
     """Measure the seconds of a step by computing gradients that are thrown away; the weights stay as they are."""
     learner.open(rhythm.total)  # the end of training is where most is learning
+    gradients.prefix.fill(gradients.data, learner.thaw_line)
     order = gradients.order
     tokens = [int(order.lengths[order.examples(step)].sum()) for step in range(order.steps_per_epoch)]
     # Of like share among the steps of an epoch by their tokens: where order goes by length, neighbours are all long or short.

@@ -55,6 +55,24 @@ class Checkpoints:
         name = index["best"] or index["last"]
         return load_file(self.folder / name / "model.safetensors") if name else None
 
+    def settle(self, *, best: bool) -> None:
+        """Keep what a finished training came to and nothing to go on from: the best weights (or the last) and the last state.
+
+        May be called again, whole or interrupted.
+        """
+        index = self.index()
+        if index["last"] is None:
+            return
+        kept = (index["best"] if best else None) or index["last"]
+        state = self.folder / index["last"] / "state.json"
+        if kept != index["last"] and state.is_file():
+            os.replace(state, self.folder / kept / "state.json")
+        self._write_json(self.folder / "index.json", {"last": kept, "best": kept})
+        (self.folder / kept / "optimizer.safetensors").unlink(missing_ok=True)
+        for other in self.folder.iterdir():
+            if other.is_dir() and other.name != kept:
+                shutil.rmtree(other)
+
     def _write(self, name: str, tensors: Tensors, state: Mapping[str, Any]) -> None:
         aside = self.folder / f".{name}"
         shutil.rmtree(aside, ignore_errors=True)

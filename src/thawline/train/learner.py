@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import final
@@ -20,7 +20,10 @@ from thawline.train.schedule import Schedule
 @final
 @dataclass
 class Learner:
-    """A model with its stages, a strategy's groups, an optimiser over the masters of their weights, and a schedule."""
+    """A model with its stages, a strategy's groups, an optimiser over the masters of their weights, and a schedule.
+
+    `copies` are models that share its weights; they take part in what is frozen and what is in training mode.
+    """
 
     model: nn.Module
     stages: Stages
@@ -30,6 +33,7 @@ class Learner:
     optimizer: torch.optim.Optimizer
     schedule: Schedule
     max_norm: float | None = None
+    copies: Sequence[nn.Module] = ()
 
     def __post_init__(self) -> None:
         self._active: frozenset[int] | None = None
@@ -39,22 +43,27 @@ class Learner:
         """The index of the first stage that learns now."""
         return min(self._active) if self._active else len(self.stages)
 
-    def open(self, step: int) -> None:
-        """Let the stages learn that the strategy opens at this step, and freeze the others: eval mode, no gradient."""
+    def open(self, step: int) -> bool:
+        """Let the stages learn that the strategy opens at this step, and freeze the others: eval mode, no gradient.
+
+        Returns whether anything changed.
+        """
         active = self.strategy.active(self.groups, step / self.schedule.total)
         if active == self._active:
-            return
+            return False
         self._active = active
-        modules, learning = dict(self.model.named_modules()), self._learning(active)
-        for index, stage in enumerate(self.stages):
-            for name in stage.modules:
-                # One by one, not `train()`: a container that spans stages follows the lowest, so that what it does by its own
-                # mode (SpecAugment, dropping layers) stays off while that one is frozen.
-                modules[name].training = index in active
+        learning = self._learning(active)
+        for modules in (dict(model.named_modules()) for model in (self.model, *self.copies)):
+            for index, stage in enumerate(self.stages):
+                for name in stage.modules:
+                    # One by one, not `train()`: a container that spans stages follows the lowest, so that what it does by its
+                    # own mode (SpecAugment, dropping layers) stays off while that one is frozen.
+                    modules[name].training = index in active
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_(name in learning)
             if name not in learning:
                 self.masters.named[name].grad = None
+        return True
 
     def _learning(self, active: frozenset[int]) -> frozenset[str]:
         return frozenset(n for g in self.groups if g.stage in active for n in g.parameters)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from thawline.errors import DivergedError
 from thawline.tasks.base import Objective, Step
 from thawline.tasks.supervised import Supervised
+from thawline.thaw.prefix import Prefix
 from thawline.train.checkpoint import Checkpoints
 from thawline.train.device import Device, interrupts
 from thawline.train.learner import Learner
@@ -43,7 +44,7 @@ class Gradients:
     """Computes the gradients of one step: micro-batch by micro-batch, sums and not means.
 
     `workers` compute micro-batches side by side; their gradients are added up in one order, whoever is done first. `seed`, the
-    step and the place of a micro-batch in it decide every random number.
+    step and the place of a micro-batch in it decide every random number. What is frozen comes from `prefix`.
     """
 
     data: Supervised
@@ -53,6 +54,7 @@ class Gradients:
     seed: int
     device: Device
     workers: Workers
+    prefix: Prefix
 
     def __call__(self, learner: Learner, step: int, progress: float) -> dict[str, float]:
         """Leave Σ w·l's gradients with the masters; return sums of loss and weight, and counts of examples and tokens."""
@@ -60,13 +62,19 @@ class Gradients:
         parts = self.order.micro_batches(
             step, max_examples=self.max_examples, workers=self.device.processes * self.workers.count
         )
-        learning = learner.masters.learning()
+        learning, depth = learner.masters.learning(), self.prefix.depth(learner.thaw_line)
 
         def part(item: tuple[int, np.ndarray]) -> tuple[dict[str, float], Sequence[Tensor | None]]:
             place, indices = item
             batch = on_device(self.data.batch(indices), self.device)
-            with self.device.draws(self.seed, step, place), self.device.autocast():
-                loss = self.objective(Step(learner.model, self.data.task, batch, progress))
+            draws, replaying = self.device.draws(self.seed, step, place), self.prefix.replaying
+            with (
+                self.prefix.replicas.taken() as replica,
+                self.device.autocast(),
+                draws,
+                replaying(replica, self.data, indices, batch=batch, depth=depth),
+            ):
+                loss = self.objective(Step(replica.model, self.data.task, batch, progress))
             counts = (float(loss.total.detach()), float(loss.weight), len(indices), int(self.data.lengths[indices].sum()))
             # Not added to the parameters' own, which all workers share.
             return dict(zip(sums, counts, strict=True)), torch.autograd.grad(loss.total, learning, allow_unused=True)
@@ -160,7 +168,8 @@ class Loop:
     def _step(self) -> None:
         state, learner = self.state, self.learner
         start = time.monotonic()
-        learner.open(state.step)
+        if learner.open(state.step):
+            self.gradients.prefix.fill(self.gradients.data, learner.thaw_line)
         sums = self.gradients(learner, state.step, state.step / self.rhythm.total)
         if not math.isfinite(sums["total"]):
             raise DivergedError(

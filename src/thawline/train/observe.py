@@ -39,11 +39,12 @@ class ProgressBar:
     """Shows step, loss, the last evaluation and the time left: a bar on a terminal, else a line now and then."""
 
     def __init__(self, metric: str, *, console: Console | None = None) -> None:
+        self.title = "training"
         self.metric, self.console, self._said, self._judged = metric, console or Console(stderr=True), 0.0, ""
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         left = (TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[told]}"))
         self._bar = Progress(*columns, *left, console=self.console, disable=not self.console.is_terminal, transient=True)
-        self._task = self._bar.add_task("training", total=None, told="")
+        self._task = self._bar.add_task(self.title, total=None, told="")
         self._start: tuple[float, int] | None = None
 
     def __call__(self, moment: Moment) -> None:
@@ -56,7 +57,7 @@ class ProgressBar:
         loss = f"loss {moment.record['loss']:.4f}" if "loss" in moment.record else ""
         told = "  ".join(part for part in (loss, self._judged) if part)
         self._bar.start()
-        self._bar.update(self._task, total=moment.total, completed=moment.step, told=told)
+        self._bar.update(self._task, description=self.title, total=moment.total, completed=moment.step, told=told)
         self._say(moment, told)
 
     def _say(self, moment: Moment, told: str) -> None:
@@ -68,7 +69,12 @@ class ProgressBar:
         start, first = self._start
         done = moment.step - first
         left = f"  about {(now - start) / done * (moment.total - moment.step):.0f} s left" if done else ""
-        self.console.print(f"step {moment.step}/{moment.total}  {told}{left}", highlight=False)
+        what = "" if self.title == "training" else f"{self.title}: "
+        self.console.print(f"{what}step {moment.step}/{moment.total}  {told}{left}", highlight=False)
+
+    def begin(self, title: str) -> None:
+        """Go on to another training, of which nothing has been evaluated yet."""
+        self.title, self._judged = title, ""
 
     def close(self) -> None:
         """Take the bar away."""

@@ -1,0 +1,224 @@
+"""From a strategy to the frozen prefix of a run: where it may be cut, whether it is stored, and why."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+
+from thawline.data.cache import hash_bytes, written_aside
+from thawline.errors import ModelError
+from thawline.recipe import Recipe
+from thawline.run.assemble import Assembled, Decisions, order_of
+from thawline.run.data import cache_of
+from thawline.run.prepare import Prepared, Say
+from thawline.thaw.canonical import RULE
+from thawline.thaw.cost import Outlook, measure, outlook
+from thawline.thaw.prefix import Below, Prefix
+from thawline.thaw.replay import Replay
+from thawline.thaw.replicas import Replicas
+from thawline.thaw.store import Shelf, Store, bandwidth
+from thawline.thaw.verify import refusal
+from thawline.train.device import Device
+from thawline.train.workers import Workers
+
+Lines = dict[int, int]
+"""How many steps each thaw line holds for."""
+
+_VERIFIED = 4  # examples in each of the two batches that a cut is verified on
+_LABELS = (
+    "id2label",
+    "label2id",
+    "num_labels",
+    "problem_type",
+    "architectures",
+    "_name_or_path",
+    "transformers_version",
+    "dtype",
+)
+
+
+def lines_of(assembled: Assembled, steps: int) -> Lines:
+    """Return the thaw lines of a run, from the first step to the last: the strategy is a pure function of progress."""
+    whole = len(assembled.stages)
+    active = (assembled.strategy.active(assembled.groups, step / steps) for step in range(steps))
+    return dict(Counter(min(stages, default=whole) for stages in active))
+
+
+def cuts_of(prepared: Prepared, assembled: Assembled, *, say: Say) -> tuple[int, ...]:
+    """Return the depths, of those where the strategy may freeze, at which the model is verified to be replayed exactly."""
+    lines = sorted(line for line in lines_of(assembled, 1000) if 0 < line < len(assembled.stages))
+    if not lines:
+        return ()
+    cache = cache_of(assembled.recipe) / "verdicts"
+    path = cache / f"{_verdict_key(prepared, assembled, lines)}.json"
+    if path.is_file():
+        verdicts = json.loads(path.read_text())
+    else:
+        verdicts = _verdicts(prepared, assembled, lines)
+        with written_aside(path) as aside:
+            aside.write_text(json.dumps(verdicts))
+    for line in lines:
+        if verdicts[str(line)] is not None:
+            say(f"note: the frozen part is computed anew each time: {verdicts[str(line)]}")
+    return tuple(line for line in lines if verdicts[str(line)] is None)
+
+
+def _verdicts(prepared: Prepared, assembled: Assembled, lines: list[int]) -> dict[str, str | None]:
+    data = prepared.sets["train"]
+    # Of all lengths: the shortest and the longest example share a batch, and no batch is the one that was traced.
+    by_length = np.argsort(data.lengths, kind="stable")
+    spread = by_length[np.linspace(0, len(by_length) - 1, min(2 * _VERIFIED, len(by_length))).astype(int)]
+    batches = [data.batch(np.unique(part)).inputs for part in (spread[::2], spread[1::2]) if len(part)]
+    try:
+        replay = Replay(assembled.model, assembled.stages, data.batch(np.arange(min(2, len(data)))).inputs)
+    except ModelError as error:
+        return {str(line): str(error) for line in lines}
+    return {str(line): refusal(replay, line, batches) for line in lines}
+
+
+def _verdict_key(prepared: Prepared, assembled: Assembled, lines: list[int]) -> str:
+    weights = _weights(assembled, len(assembled.stages))
+    facts = (prepared.dataset.fingerprint, str(lines), type(assembled.model).__name__, _config(assembled), weights)
+    return hash_bytes(*facts, torch.__version__, transformers.__version__)
+
+
+def _config(assembled: Assembled) -> str:
+    kept = {key: value for key, value in assembled.model.config.to_dict().items() if key not in _LABELS}
+    return json.dumps(kept, sort_keys=True, default=str)
+
+
+def _weights(assembled: Assembled, depth: int) -> str:
+    """Return a hash of all that the stages below `depth` compute with."""
+    modules = {name for stage in assembled.stages[:depth] for name in stage.modules}
+    parameters = {name for stage in assembled.stages[:depth] for name in stage.parameters}
+    named = {n: p for n, p in assembled.model.named_parameters() if n in parameters}
+    named |= {n: b for n, b in assembled.model.named_buffers() if n.rpartition(".")[0] in modules}
+    parts = list[str | bytes]()
+    for name, tensor in sorted(named.items()):
+        flat = tensor.detach().cpu().contiguous().flatten()
+        parts += [f"{name} {tuple(tensor.shape)} {tensor.dtype}", flat.view(torch.uint8).numpy().tobytes()]
+    return hash_bytes(*parts)
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """The prefix of a run, and what was predicted of each cut that it uses."""
+
+    prefix: Prefix
+    outlooks: Mapping[int, Outlook]
+
+
+def prefix_of(
+    prepared: Prepared,
+    assembled: Assembled,
+    cuts: tuple[int, ...],
+    *,
+    device: Device,
+    workers: Workers,
+    decisions: Decisions,
+    say: Say,
+) -> Frozen:
+    """Return the prefix of a run; what is stored is decided here, by measuring, unless the recipe or a former run says so."""
+    inputs = prepared.sets["train"].batch(np.arange(min(2, len(prepared.sets["train"])))).inputs if cuts else None
+    taken = {name: device.taken(value) for name, value in inputs.items()} if inputs is not None else None
+    replicas = Replicas(assembled.model, workers.count, stages=assembled.stages, inputs=taken, cuts=cuts)
+    options: dict[str, Any] = {"autocast": device.autocast, "each": workers.each, "say": say}
+    recipe = assembled.recipe
+    kind = None if recipe.store.dtype == "auto" else getattr(torch, recipe.store.dtype)
+    longest = max(int(data.lengths.max()) for data in prepared.sets.values() if len(data))
+    longest = max(recipe.data.max_length or 0, longest)
+    bare = Prefix(replicas, cuts, Below(longest, {}, kind), **options)
+    if not cuts or recipe.store.features is False:
+        return Frozen(bare, {})
+    limit = None if recipe.store.max_gb is None else round(recipe.store.max_gb * 1e9)
+    store = Store(cache_of(recipe) / "features", max_bytes=limit)
+    shelves = {
+        cut: store.shelf(facts_of(prepared, assembled, cut, device=device, dtype=dtype_at(bare, prepared, cut))) for cut in cuts
+    }
+    outlooks = _outlooks(bare, prepared, assembled, shelves=shelves, store=store, decisions=decisions)
+    known = decisions.get("stored")
+    stored = known if known is not None else _decided(outlooks, store, always=recipe.store.features is True, say=say)
+    decisions["stored"] = stored
+    kept = {cut: shelf for cut, shelf in shelves.items() if cut in stored}
+    return Frozen(Prefix(replicas, cuts, Below(longest, kept, kind), **options), outlooks)
+
+
+def dtype_at(prefix: Prefix, prepared: Prepared, depth: int) -> str:
+    """Return the dtype in which tensors at `depth` are kept."""
+    return str(prefix.compute(prepared.sets["train"], np.array([0]), depth)[0].dtype).removeprefix("torch.")
+
+
+def facts_of(prepared: Prepared, assembled: Assembled, depth: int, *, device: Device, dtype: str) -> dict[str, Any]:
+    """Return all that a stored tensor depends on beside its example."""
+    model = assembled.model
+    return {
+        "model": model.config.model_type,
+        "depth": depth,
+        "dtype": dtype,
+        "weights": _weights(assembled, depth),
+        "config": hash_bytes(_config(assembled)),
+        "arithmetic": ["float32", "autocast to bfloat16", "bfloat16"][device.bf16 + device.lower],
+        "attention": str(getattr(model.config, "_attn_implementation", None)),
+        "shape": RULE,
+        "padding": str(getattr(prepared.processor, "padding_side", None)),
+        "device": device.device.type,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
+
+
+def _outlooks(
+    prefix: Prefix,
+    prepared: Prepared,
+    assembled: Assembled,
+    *,
+    shelves: Mapping[int, Shelf],
+    store: Store,
+    decisions: Decisions,
+) -> dict[int, Outlook]:
+    sets = [prepared.sets[name] for name in ("train", "validation") if name in prepared.sets]
+    lines, steps = lines_of(assembled, decisions["steps"]), decisions["steps"]
+    speed = bandwidth(store.folder)
+    found = {}
+    for cut, shelf in shelves.items():
+        here = sum(count for line, count in lines.items() if prefix.depth(line) == cut)
+        order = order_of(sets[0], assembled.recipe)
+        reads = here * order.batch_size + _evaluations(assembled.recipe, order.steps_per_epoch, here) * sum(map(len, sets[1:]))
+        missing = sum(len(shelf.missing(data.digests)) for data in sets)
+        cost = measure(prefix, sets[0], cut)
+        per_worker = cost._replace(seconds=cost.seconds / decisions["workers"])
+        whole = sum(map(len, sets))
+        found[cut] = outlook(
+            per_worker, examples=whole, missing=missing, reads=reads, write=speed.write * 1e6, read=speed.cached * 1e6
+        )
+    assert steps, "a run has a step"
+    return found
+
+
+def _evaluations(recipe: Recipe, steps_per_epoch: int, steps: int) -> int:
+    every = {"epoch": steps_per_epoch, "steps": recipe.train.eval_steps, "no": None}[recipe.train.eval_strategy]
+    return steps // every if every else 0
+
+
+def _decided(outlooks: Mapping[int, Outlook], store: Store, *, always: bool, say: Say) -> list[int]:
+    """Return the depths at which storing is predicted to win and has room, saying why."""
+    stored = []
+    for cut, view in outlooks.items():
+        name = f"{view.size / 1e6:,.0f} MB of outputs of the frozen part (depth {cut})"
+        times = f"predicted {view.stored:.1f} s with, {view.computed:.1f} s without"
+        if view.size > store.largest():
+            say(f"note: {name} are not stored: there is room for {store.largest() / 1e6:,.0f} MB")
+        elif always or view.pays:
+            say(f"note: {name} are stored: {times}")
+            stored.append(cut)
+        else:
+            say(f"note: {name} are not stored: {times}")
+    return stored

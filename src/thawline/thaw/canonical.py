@@ -1,0 +1,60 @@
+"""The shape in which a frozen prefix runs: it depends on the example alone, so that its result does too."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+RULE = "16 to 176, then 256 512 768 …"
+"""The rule by its name, as a fact of what is stored."""
+_STEP, _EXACT, _BUCKET = 16, 176, 256
+ROWS = 16
+"""Rows of a batch of examples that all have one shape: kernels of convolutions differ with the number of rows."""
+LEAST_ROWS = 2
+"""Rows of any batch: a product of one matrix (DeBERTa's relative positions) takes another kernel than one of several."""
+_TOKENS = 4096
+
+
+class Group(NamedTuple):
+    """Examples that run together: their indices, and the length to which each is padded (0: it has no length)."""
+
+    indices: np.ndarray
+    length: int
+
+
+def canonical_length(length: int, most: int) -> int:
+    """Return the length that an example is padded to, at most `most`, which no example is longer than.
+
+    Up to 176 kernels give the same bits in all multiples of 16; above, only where the length is the same.
+
+    >>> [canonical_length(n, 512) for n in (1, 16, 17, 176, 177, 400)], canonical_length(99, 100)
+    ([16, 16, 32, 176, 256, 512], 100)
+    """
+    step = _STEP if length <= _EXACT else _BUCKET
+    return min(-(-length // step) * step, most)
+
+
+def groups(lengths: np.ndarray[Any, Any], indices: Sequence[int] | np.ndarray[Any, Any], *, most: int) -> list[Group]:
+    """Cut examples into batches of one canonical shape, longest first.
+
+    Whether an example fills its shape counts as shape: a batch without padding has no mask, and takes other kernels.
+    """
+    apart = defaultdict[tuple[int, bool], list[int]](list)
+    for index in indices:
+        length = int(lengths[index])
+        padded = canonical_length(length, most)
+        apart[padded, length == padded].append(int(index))
+    found = list[Group]()
+    for (length, _), members in sorted(apart.items(), reverse=True):
+        rows = max(1, _TOKENS // length)
+        found += [Group(np.array(members[i : i + rows]), length) for i in range(0, len(members), rows)]
+    return found
+
+
+def fixed(indices: Iterable[int]) -> list[Group]:
+    """Cut examples that all have one shape into batches of a fixed number of rows, the last one filled up by repeating."""
+    all_of = np.array(list(indices), dtype=np.int64)
+    return [Group(all_of[start : start + ROWS], 0) for start in range(0, len(all_of), ROWS)]

@@ -1,0 +1,61 @@
+"""Does storing pay? Predicted from a short measurement, so that it is decided and not guessed."""
+
+from __future__ import annotations
+
+import time
+from typing import NamedTuple
+
+import numpy as np
+
+from thawline.thaw.prefix import Data, Prefix
+
+_EXAMPLES = 32  # measured
+_LEAST_GAIN = 0.8  # a prediction is not worth more than this
+_PER_READ = 2e-5  # seconds to look an example up and to check it, beside its bytes
+
+
+class Measured(NamedTuple):
+    """What an example costs below a cut: seconds of one worker to compute it, and bytes to keep it."""
+
+    seconds: float
+    size: float
+
+
+class Outlook(NamedTuple):
+    """What a cut is predicted to cost over a whole training, in seconds; `size` are bytes on disk, `reads` examples read."""
+
+    computed: float
+    stored: float
+    size: float
+    reads: float
+
+    @property
+    def pays(self) -> bool:
+        """Whether storing is predicted to win clearly."""
+        return self.stored < _LEAST_GAIN * self.computed
+
+
+def measure(prefix: Prefix, data: Data, depth: int) -> Measured:
+    """Run a few examples of all lengths to `depth`, twice, and return what one costs on average."""
+    spread = np.argsort(data.lengths, kind="stable")[np.linspace(0, len(data.lengths) - 1, _EXAMPLES).astype(int)]
+    examples = np.unique(spread)
+    size, start = 0, 0.0
+    for _ in range(2):  # kernels for a new shape are made in its first pass
+        start = time.perf_counter()
+        size = sum(row.nbytes for row in prefix.compute(data, examples, depth))
+    return Measured((time.perf_counter() - start) / len(examples), size / len(examples))
+
+
+def outlook(cost: Measured, *, examples: int, missing: int, reads: float, write: float, read: float) -> Outlook:
+    """Predict both ways: every one of `reads` computed anew, or `missing` computed and written, and all read.
+
+    `examples` are those of the sets, `write` and `read` bytes a second.
+
+    >>> outlook(Measured(1e-2, 2e4), examples=1000, missing=1000, reads=10_000, write=4e8, read=2e9).pays
+    True
+    >>> outlook(Measured(1e-2, 2e4), examples=1000, missing=1000, reads=1000, write=4e8, read=2e9).pays
+    False
+    """
+    anew = reads * cost.seconds
+    kept = missing * (cost.seconds + cost.size / write) + reads * (cost.size / read + _PER_READ)
+    return Outlook(anew, kept, examples * cost.size, reads)

@@ -1,0 +1,175 @@
+"""What lies below the thaw line: run apart from the rest, in a canonical shape, and once an example where it is stored."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, NamedTuple, Protocol, final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from thawline.thaw.canonical import LEAST_ROWS, ROWS, Group, fixed, groups
+from thawline.thaw.replay import Replay
+from thawline.thaw.replicas import Replica, Replicas
+from thawline.thaw.store import Shelf, StoreError
+from thawline.types import Batch
+
+
+class Data(Protocol):
+    """Examples as the model sees them: lengths [N], a digest of each, and batches, to a length where one is given."""
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """In what `canonical` rounds: tokens, say."""
+
+    @property
+    def digests(self) -> Sequence[bytes]:
+        """What tells examples apart: 16 bytes each."""
+
+    def batch(self, indices: np.ndarray, length: int | None = None) -> Batch:
+        """Return some examples as a batch."""
+
+
+class Below(NamedTuple):
+    """How tensors are kept: the longest shape, the shelf of each depth that is stored, and a dtype; None is the model's own."""
+
+    most: int
+    shelves: Mapping[int, Shelf]
+    dtype: torch.dtype | None = None
+
+
+Each = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
+Context = Callable[[], AbstractContextManager[Any]]
+
+
+@final
+class Prefix:
+    """The frozen part of a model. `cuts` are the depths at which it may be cut, lowest first; without any it runs in place.
+
+    Stored or not, found or computed, an example's tensor is the same bits: it comes out of one shape, in one dtype. `autocast`
+    is the arithmetic, `each` maps a function over batches and may do so in several threads; `computed` counts examples.
+    """
+
+    def __init__(
+        self,
+        replicas: Replicas,
+        cuts: Sequence[int],
+        below: Below,
+        *,
+        autocast: Context = nullcontext,
+        each: Each = map,
+        say: Callable[[str], object] = lambda text: None,
+    ) -> None:
+        self.replicas, self.cuts, self.below = replicas, tuple(sorted(cuts)), below
+        self._autocast, self._each, self._say, self._lock = autocast, each, say, threading.Lock()
+        self._dtypes: dict[int, torch.dtype] = {}
+        self.computed = 0
+
+    def depth(self, thaw_line: int) -> int:
+        """Return the deepest cut that is not above the thaw line, 0 for none."""
+        return max((cut for cut in self.cuts if cut <= thaw_line), default=0)
+
+    @contextmanager
+    def replaying(self, replica: Replica, data: Data, indices: np.ndarray, *, batch: Batch, depth: int) -> Iterator[None]:
+        """Within it the replica's model, called with the batch of these examples, starts from depth `depth`."""
+        if depth == 0 or replica.replay is None:
+            yield
+            return
+        hidden = replica.replay.joined(self._rows(replica, data, indices, depth=depth), batch.inputs)
+        with replica.replay.replaying(depth, hidden):
+            yield
+
+    def fill(self, data: Data, thaw_line: int, told: Callable[[int], object] = lambda done: None) -> None:
+        """Compute and store what is not there yet of the tensors that replaying at this thaw line needs."""
+        depth = self.depth(thaw_line)
+        shelf = self.below.shelves.get(depth)
+        if shelf is None:
+            return
+        keys = data.digests
+        missing = shelf.missing(keys)
+        first = dict(zip((keys[i] for i in reversed(missing)), reversed(missing), strict=True))  # once where examples repeat
+        with self.replicas.taken() as replica:
+            shapes = self._groups(replica, data, sorted(first.values()), depth=depth)
+
+        def run(group: Group) -> tuple[Group, list[Tensor]]:
+            with self.replicas.taken() as replica, self._autocast():
+                return group, self._computed(replica, data, group, depth=depth)
+
+        done = 0
+        try:
+            with shelf.writer() as writer:
+                for group, rows in self._each(run, shapes):
+                    writer.add([keys[i] for i in group.indices], [row.cpu() for row in rows])
+                    done += len(rows)
+                    told(done)
+        except StoreError as error:
+            self._say(f"warning: {error} What is not stored is computed anew each time.")
+
+    def compute(self, data: Data, indices: np.ndarray, depth: int) -> list[Tensor]:
+        """Return the tensors of some examples at `depth`, computed anew."""
+        with self.replicas.taken() as replica, self._autocast():
+            shapes = self._groups(replica, data, indices, depth=depth)
+            return [row for group in shapes for row in self._computed(replica, data, group, depth=depth)]
+
+    def _rows(self, replica: Replica, data: Data, indices: np.ndarray, *, depth: int) -> list[Tensor]:
+        found = self._stored(data, indices, depth)
+        absent = list(dict.fromkeys(int(i) for i in indices if int(i) not in found))
+        for group in self._groups(replica, data, absent, depth=depth):
+            found |= zip(map(int, group.indices), self._computed(replica, data, group, depth=depth), strict=False)
+        return [found[int(i)].to(self._computes_in(replica, data, depth)) for i in indices]
+
+    def _stored(self, data: Data, indices: np.ndarray, depth: int) -> dict[int, Tensor]:
+        shelf = self.below.shelves.get(depth)
+        if shelf is None:
+            return {}
+        with self._lock:  # a shelf serves one thread at a time
+            rows = shelf.read([data.digests[i] for i in indices])
+        return {int(i): row for i, row in zip(indices, rows, strict=True) if row is not None}
+
+    def _computed(self, replica: Replica, data: Data, group: Group, *, depth: int) -> list[Tensor]:
+        """Run one batch of canonical shape to `depth`; where all of it is stored at a lower depth, from there."""
+        replay, rows = _replay_of(replica), len(group.indices)
+        least = LEAST_ROWS if group.length else ROWS
+        indices = group.indices if rows >= least else np.resize(group.indices, least)  # repeats them
+        batch = data.batch(indices, group.length or None)
+        parameter = next(replica.model.parameters())
+        inputs = {
+            k: v.to(parameter.device, parameter.dtype if v.is_floating_point() else None) for k, v in batch.inputs.items()
+        }
+        start, hidden = self._start(replay, data, indices, inputs=inputs, depth=depth)
+        found = replay.run(inputs, [depth], start=start, hidden=hidden)[depth]
+        self._dtypes[depth] = found.dtype
+        self.computed += rows
+        return [row.to(self.below.dtype or found.dtype) for row in replay.rows(found, inputs)[:rows]]
+
+    def _start(
+        self, replay: Replay, data: Data, indices: np.ndarray, *, inputs: Mapping[str, Tensor], depth: int
+    ) -> tuple[int, Tensor | None]:
+        if self.below.dtype is None:  # else it would be rounded on the way, and depend on what is stored
+            for lower in sorted((d for d in self.below.shelves if d < depth), reverse=True):
+                rows = self._stored(data, indices, lower)
+                if all(int(i) in rows for i in indices):
+                    return lower, replay.joined([rows[int(i)] for i in indices], inputs)
+        return 0, None
+
+    def _groups(self, replica: Replica, data: Data, indices: Sequence[int] | np.ndarray, *, depth: int) -> list[Group]:
+        layout = _replay_of(replica).layout(depth)
+        if layout.time is None:
+            return fixed(indices)
+        if layout.frames:  # the model's own positions are coarser than its samples: no two lengths share a shape
+            return [Group(np.array([i]), int(data.lengths[i])) for i in indices]
+        return groups(data.lengths, indices, most=self.below.most)
+
+    def _computes_in(self, replica: Replica, data: Data, depth: int) -> torch.dtype:
+        """Return the dtype of the model's own tensor at `depth`, in which the upper part takes it."""
+        if depth not in self._dtypes:
+            self._computed(replica, data, self._groups(replica, data, [0], depth=depth)[0], depth=depth)
+        return self._dtypes[depth]
+
+
+def _replay_of(replica: Replica) -> Replay:
+    assert replica.replay is not None, "only a model that can be cut has tensors to keep"
+    return replica.replay

@@ -1,0 +1,131 @@
+"""The frozen prefix: apart from the rest, in a shape of its own, the same bits stored or not, cold or warm."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+
+import thawline as tl
+from families import FAMILIES, folder_of
+from test_training import options, run, table
+from thawline.thaw.canonical import canonical_length, fixed, groups
+from thawline.thaw.cost import Measured, outlook
+
+STORED = {"features": True}
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A store that starts empty."""
+    monkeypatch.setenv("THAWLINE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def weights(folder: Path) -> bytes:
+    return (folder / "model" / "model.safetensors").read_bytes()
+
+
+def evaluations(folder: Path) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+    return [line for line in lines if line["kind"] == "evaluation"]
+
+
+@pytest.mark.parametrize("strategy", ["head", "freeze(3)", "gradual(full, until=0.8)", "encoder"])
+@pytest.mark.parametrize("bf16", [False, True])
+def test_stored_is_computed_is_warm(tmp_path: Path, strategy: str, bf16: bool) -> None:
+    """Bit for bit: the weights, and what the validation set says on the way."""
+    plain = {"strategy": strategy, "bf16": bf16, "epochs": 2}
+    run(tmp_path / "off", store={"features": False}, **plain)
+    run(tmp_path / "cold", store=STORED, **plain)
+    run(tmp_path / "warm", store=STORED, **plain)
+    assert weights(tmp_path / "off") == weights(tmp_path / "cold") == weights(tmp_path / "warm")
+    assert evaluations(tmp_path / "off") == evaluations(tmp_path / "cold") == evaluations(tmp_path / "warm")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_stored_dtype_holds_without_a_store_too(tmp_path: Path, dtype: str) -> None:
+    for name, features in (("off", False), ("on", True)):
+        run(tmp_path / name, strategy="freeze(2)", store={"features": features, "dtype": dtype}, epochs=1)
+    assert weights(tmp_path / "off") == weights(tmp_path / "on")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_change_nothing_below(tmp_path: Path, workers: int) -> None:
+    for name, features in (("off", False), ("on", True)):
+        run(tmp_path / name, strategy="freeze(3)", store={"features": features}, epochs=1, threads=workers)
+    assert weights(tmp_path / "off") == weights(tmp_path / "on")
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_trains_above_a_stored_prefix(tmp_path: Path, name: str) -> None:
+    told: list[str] = []
+    more = options(strategy="freeze(3)" if name != "albert" else "head", model=str(folder_of(name)), epochs=1)
+    for folder, features in (("off", False), ("on", True)):
+        where = {"output": str(tmp_path / folder), "store": {"features": features}}
+        tl.finetune(table(32), say=told.append, progress=False, **where, **more)
+    assert weights(tmp_path / "off") == weights(tmp_path / "on")
+    assert any("are stored" in line for line in told)
+    assert not any("anew each time" in line for line in told)
+
+
+def test_frozen_stays_as_it_was(tmp_path: Path) -> None:
+    run(tmp_path / "run", strategy="freeze(3)", store=STORED, bf16=True)
+    before, after = (load_file(f / "model.safetensors") for f in (folder_of("bert"), tmp_path / "run" / "model"))
+    below = ("embeddings.", "encoder.layer.0.", "encoder.layer.1.")
+    frozen = {name: value for name, value in before.items() if name.startswith(below)}
+    assert frozen
+    assert all((after[f"bert.{name}"] == value).all() for name, value in frozen.items())
+    assert not (after["bert.encoder.layer.2.output.dense.weight"] == before["encoder.layer.2.output.dense.weight"]).all()
+
+
+def test_broken_files_of_the_store_are_computed_again(tmp_path: Path, own_cache: Path) -> None:
+    wanted = {"strategy": "head", "store": STORED, "epochs": 1}
+    run(tmp_path / "one", **wanted)
+    segments = [path for path in (own_cache / "features").rglob("*") if path.is_file() and path.suffix != ".json"]
+    assert segments
+    for path in segments:
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 255
+        path.write_bytes(content[: -len(content) // 5])
+    run(tmp_path / "two", **wanted)
+    assert weights(tmp_path / "one") == weights(tmp_path / "two")
+
+
+def test_no_room_is_told_and_not_fatal(tmp_path: Path) -> None:
+    told: list[str] = []
+    more = options(strategy="head", epochs=1, store={"features": True, "max_gb": 1e-6})
+    tl.finetune(table(), say=told.append, progress=False, output=str(tmp_path / "run"), **more)
+    assert any("not stored" in line and "room" in line for line in told)
+
+
+def test_what_would_lose_is_not_stored(tmp_path: Path, own_cache: Path) -> None:
+    """One epoch without validation: each example is needed once, so that storing can only cost."""
+    told: list[str] = []
+    more = options(strategy="head", epochs=1, eval_strategy="no", load_best_model_at_end=False)
+    tl.finetune(table(), say=told.append, progress=False, output=str(tmp_path / "run"), **more)
+    assert any("are not stored: predicted" in line for line in told)
+
+
+def test_outlook_weighs_both_ways() -> None:
+    many = {"examples": 1000, "missing": 1000, "write": 4e8, "read": 2e9}
+    assert outlook(Measured(1e-2, 2e4), reads=10_000, **many).pays
+    assert not outlook(Measured(1e-2, 2e4), reads=1000, **many).pays  # one epoch
+    assert not outlook(Measured(1e-5, 2e4), reads=10_000, **many).pays  # a prefix that is nothing to compute
+    assert not outlook(Measured(1e-3, 2e6), reads=5000, **{**many, "write": 1e6, "read": 2e6}).pays  # a slow disk
+    assert outlook(Measured(1e-2, 2e4), reads=1000, **{**many, "missing": 0}).pays  # all there from another run
+
+
+def test_shape_depends_on_the_example_alone() -> None:
+    lengths = np.random.default_rng(0).integers(1, 300, 500)
+    alone = {int(i): group.length for i in range(500) for group in groups(lengths, [i], most=300)}
+    together = groups(lengths, np.arange(500), most=300)
+    assert {int(i): group.length for group in together for i in group.indices} == alone
+    assert sorted(int(i) for group in together for i in group.indices) == list(range(500))
+    for group in together:
+        assert len({bool(lengths[i] == group.length) for i in group.indices}) == 1
+        assert all(lengths[i] <= group.length for i in group.indices)
+    assert all(canonical_length(n, 512) % 16 == 0 for n in range(1, 512))
+    assert [len(group.indices) for group in fixed(range(20))] == [16, 4]
