@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import platform
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-FOLDER = Path(__file__).parent / "results"
+FOLDER = Path(os.environ.get("THAWLINE_RESULTS", Path(__file__).parent / "results"))
 SHARED = Path(os.environ.get("THAWLINE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 
 
@@ -19,27 +20,42 @@ def finished(name: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
 
 
+def same(wanted: Mapping[str, Any], done: Mapping[str, Any]) -> bool:
+    """Tell whether a finished run is the one that is wanted: a run is known by the keys it is wanted with."""
+    return all(done.get(key) == value for key, value in wanted.items())
+
+
 def missing(name: str, wanted: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the runs among those wanted that are not finished yet; a run is known by the keys it is wanted with."""
+    """Return the runs among those wanted that are not finished yet."""
     there = finished(name)
-    return [run for run in wanted if not any(all(done.get(k) == v for k, v in run.items()) for done in there)]
+    return [run for run in wanted if not any(same(run, done) for done in there)]
 
 
 def append(name: str, run: Mapping[str, Any]) -> None:
-    """Write a finished run down, with the versions and the processor it ran on."""
+    """Write a finished run down, with versions and processor; what a run says of these itself stands."""
     FOLDER.mkdir(exist_ok=True)
     with (FOLDER / f"{name}.jsonl").open("a") as file:
-        file.write(json.dumps({**run, **_facts()}) + "\n")
+        file.write(json.dumps({**run, **{key: value for key, value in _facts().items() if key not in run}}) + "\n")
 
 
 def _facts() -> dict[str, Any]:
     import torch
     import transformers
 
+    import thawline
+
     return {
         "torch": torch.__version__,
         "transformers": transformers.__version__,
+        "thawline": f"{thawline.__version__} {_commit()}".strip(),
         "processor": platform.processor() or platform.machine(),
         "threads": torch.get_num_threads(),
         "load_before": round(os.getloadavg()[0], 2),
     }
+
+
+def _commit() -> str:
+    """Return the commit of this tree, with a + where files differ from it; nothing outside a repository."""
+    command = ["git", "describe", "--always", "--exclude=*", "--dirty=+"]
+    found = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True)
+    return found.stdout.strip()

@@ -154,6 +154,7 @@ def test_masters_add_up_what_is_too_small_for_the_model() -> None:
     model = nn.Linear(1, 1, bias=False)
     nn.init.ones_(model.weight)
     masters = Masters(model, torch.bfloat16)
+    masters.open({"weight"})
     optimizer = torch.optim.SGD(masters.named.values(), lr=1e-5)
     for _ in range(1000):
         masters.add([torch.ones(1, 1, dtype=torch.bfloat16)])
@@ -167,6 +168,7 @@ def test_masters_add_up_what_is_too_small_for_the_model() -> None:
 def test_gradients_add_up_in_float32() -> None:
     model = nn.Linear(2, 1, bias=False)
     masters = Masters(model, torch.bfloat16)
+    masters.open({"weight"})
     masters.add([torch.full((1, 2), 256.0, dtype=torch.bfloat16)])
     masters.add([torch.full((1, 2), 0.5, dtype=torch.bfloat16)])
     masters.add([None])

@@ -317,7 +317,7 @@ def train(learner: Learner, steps: Sequence[int]) -> None:
         torch.manual_seed(step)
         learner.open(step)
         loss = plain_objective(Step(learner.model, task, batch, 0.0))
-        loss.total.backward()
+        learner.masters.add(torch.autograd.grad(loss.total, learner.masters.learning, allow_unused=True))
         learner.step(step, float(loss.weight))
 
 

@@ -208,6 +208,11 @@ def _varied(value: Any, faults: list[str]) -> Iterator[tuple[str, str, Any]]:
         return
     own: list[str] = []
     for name, inner in value.items():
+        if str(name).partition(".")[0] == names.VARY:
+            own.append(
+                f"{name}: there is no such key; expected vary.KEY=[VALUE, VALUE], for example vary.train.lr=[1e-4, 3e-4]."
+            )
+            continue
         for section, key, values in _entries(str(name), inner, own, bare=True):
             path = f"{section}.{key}" if key else section
             if section not in names.WHOLE and names.canonical(section, key) not in {*names.fields(section), "warmup"}:

@@ -133,7 +133,8 @@ class Job:
 
     def run(self) -> RunFolder:
         """Do it."""
-        return self.end(self.folder, self.train())
+        loop, peak = self.train()
+        return self.end(self.folder, loop, train_section(self.prepared, loop.state, peak_memory_mb=peak))
 
     def train(self) -> Trained:
         """Train to the end, from the last checkpoint where there is one; raises DivergedError and MachineError."""
@@ -151,9 +152,8 @@ class Job:
             self.say(f"note: training ended at step {state.step}: {state.ended}")
         return Trained(loop, memory.peak_mb)
 
-    def end(self, folder: RunFolder, trained: Trained) -> RunFolder:
-        """Save the best weights as the model of `folder`, measure it, and return the folder."""
-        loop = trained.loop
+    def end(self, folder: RunFolder, loop: Loop, train: dict[str, Any]) -> RunFolder:
+        """Save the best weights as the model of `folder`, measure it, and return the folder; `train` is for metrics.json."""
         best = loop.checkpoints.best_weights() if self.assembled.recipe.train.load_best_model_at_end else None
         if best is not None:
             loop.learner.load_weights(best)
@@ -161,8 +161,7 @@ class Job:
         self.say("note: measuring the saved model")
         if self.device.is_main:
             save(self.prepared, self.assembled, folder)
-            section = train_section(self.prepared, loop.state, peak_memory_mb=trained.peak_memory_mb)
-            measure_saved(self.prepared, folder, section, device=str(self.device.device), say=self.say)
+            measure_saved(self.prepared, folder, train, device=str(self.device.device), say=self.say)
         self.device.wait()
         return folder
 

@@ -92,9 +92,10 @@ def check(trials: tuple[Trial, ...], shared: Shared) -> list[Checked]:
         lines = [(line, where) for error, where in faults for line in str(error).splitlines()]
         raise RecipeError(named(lines, len(trials)))
     if len({one.validation for one in checked}) > 1:
-        keys = ", ".join(key for key in trials[0].varied if key.startswith("data.") or key == "train.seed")
+        keys = [key for key in trials[0].varied if key.startswith("data.") or key == "train.seed"]
+        why = ", ".join(key for key in keys if key != "data.max_length")
         shared.say(
-            f"warning: {keys} changes which examples the validation set has, so trials differ by chance too; "
+            f"warning: trials have validation sets of their own, because of {why}, so they differ by chance too; "
             "files for each split, or data.split=hash, keep it the same"
         )
     return checked
@@ -197,10 +198,9 @@ class Trials:
             shutil.copyfile(home.path / "data.json", self.folder.path / "data.json")
         job = self._job(home, home.recipe(), silent)
         job.progress = False
-        trained = job.train()
+        loop = job.train().loop
         job.say = self.say
-        peak = (home.read("metrics.json") or {})["train"]["peak_memory_mb"]
-        return job.end(self.folder, trained._replace(peak_memory_mb=peak))
+        return job.end(self.folder, loop, (home.read("metrics.json") or {})["train"])
 
     def _write(self, table: dict[str, Any]) -> None:
         if self.shared.device.is_main:

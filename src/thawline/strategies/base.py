@@ -5,7 +5,7 @@ A strategy says what learns, how fast and when, as data and pure functions of pr
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from thawline.calls import Call, make, parse_call
@@ -32,17 +32,47 @@ class Group(NamedTuple):
 Groups = tuple[Group, ...]
 
 
+class Signals(NamedTuple):
+    """What gradients said since it was last decided by them: `progress`, and a number for each stage that learned all the while.
+
+    SIGNALDOC
+    """
+
+    progress: float
+    agreement: Mapping[int, float]
+
+
+class Decisions(NamedTuple):
+    """What a strategy decided while training: stages below `line` are frozen from now on. `memory` is its own; all is JSON."""
+
+    line: int = 0
+    memory: Mapping[str, Any] = {}
+
+
+class Adaptation(NamedTuple):
+    """How a strategy decides while training, and not by progress alone.
+
+    It does so after each of `times` equal parts of the steps. `lines(groups)` are the values that `line` may ever take beside 0;
+    `decide(groups, signals, before)` is pure, and never lowers the line.
+    """
+
+    times: int
+    lines: Callable[[Groups], Sequence[int]]
+    decide: Callable[[Groups, Signals, Decisions], Decisions]
+
+
 class Strategy(NamedTuple):
     """What learns, how fast, and when.
 
     `spec` is the call form that makes it again. `groups(stages)` holds each parameter that will ever learn, exactly once.
     `active(groups, progress)` gives the indices of the stages that learn now, where progress is steps done / steps planned,
-    never time; it is pure, so resuming is exact.
+    never time; it is pure, so resuming is exact. With `adaptation` those that it freezes are taken off.
     """
 
     spec: str
     groups: Callable[[Stages], Groups]
     active: Callable[[Groups, float], frozenset[int]]
+    adaptation: Adaptation | None = None
 
 
 STRATEGIES: Table[Callable[..., Strategy]] = Table(
@@ -55,6 +85,7 @@ STRATEGIES: Table[Callable[..., Strategy]] = Table(
         "layerwise": "thawline.strategies.layerwise:layerwise",
         "discriminative": "thawline.strategies.discriminative:discriminative",
         "gradual": "thawline.strategies.gradual:gradual",
+        "adaptive": "thawline.strategies.adaptive:adaptive",
     },
 )
 

@@ -36,4 +36,4 @@ def discriminative(base: Strategy | str, *, rates: Sequence[float]) -> Strategy:
             )
         return tuple(g._replace(rate=rates[g.stage * len(rates) // len(stages)]) for g in base.groups(stages))
 
-    return Strategy(spec_of("discriminative", base, rates=rates), groups, base.active)
+    return base._replace(spec=spec_of("discriminative", base, rates=rates), groups=groups)

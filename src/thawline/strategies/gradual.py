@@ -29,4 +29,4 @@ def gradual(base: Strategy | str, *, until: float = 0.5) -> Strategy:
         opened = {stage for j, stage in enumerate(stages) if progress * (len(stages) - 1) >= until * j}
         return base.active(groups, progress) & opened
 
-    return Strategy(spec_of("gradual", base, until=until), base.groups, active)
+    return base._replace(spec=spec_of("gradual", base, until=until), active=active)

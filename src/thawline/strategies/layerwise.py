@@ -31,4 +31,4 @@ def layerwise(base: Strategy | str, *, decay: float = 0.9) -> Strategy:
         top = len(stages) - 1
         return tuple(group._replace(scale=group.scale * decay ** (top - group.stage)) for group in base.groups(stages))
 
-    return Strategy(spec_of("layerwise", base, decay=decay), groups, base.active)
+    return base._replace(spec=spec_of("layerwise", base, decay=decay), groups=groups)

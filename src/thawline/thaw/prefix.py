@@ -66,6 +66,7 @@ class Prefix:
         self.replicas, self.cuts, self.below = replicas, tuple(sorted(cuts)), below
         self._autocast, self._each, self._say, self._lock = autocast, each, say, threading.Lock()
         self._dtypes: dict[int, torch.dtype] = {}
+        self._ahead: dict[tuple[int, bytes], Tensor] = {}
         self.computed = 0
 
     def depth(self, thaw_line: int) -> int:
@@ -108,6 +109,21 @@ class Prefix:
         except StoreError as error:
             self._say(f"warning: {error} What is not stored is computed anew each time.")
 
+    def ahead(self, data: Data, indices: np.ndarray, depth: int) -> None:
+        """Compute now, in all threads, what replaying these examples next will need and is not stored."""
+        self._ahead = {}
+        if depth in self.below.shelves:
+            return
+
+        def run(group: Group) -> tuple[Group, list[Tensor]]:
+            with self.replicas.taken() as replica, self._autocast():
+                return group, self._computed(replica, data, group, depth=depth)
+
+        with self.replicas.taken() as replica:
+            shapes = self._groups(replica, data, indices, depth=depth)
+        for group, rows in self._each(run, shapes):
+            self._ahead |= {(depth, data.digests[i]): row for i, row in zip(group.indices, rows, strict=True)}
+
     def compute(self, data: Data, indices: np.ndarray, depth: int) -> list[Tensor]:
         """Return the tensors of some examples at `depth`, computed anew."""
         with self.replicas.taken() as replica, self._autocast():
@@ -124,7 +140,8 @@ class Prefix:
     def _stored(self, data: Data, indices: np.ndarray, depth: int) -> dict[int, Tensor]:
         shelf = self.below.shelves.get(depth)
         if shelf is None:
-            return {}
+            keys = {int(i): (depth, data.digests[i]) for i in indices} if self._ahead else {}
+            return {i: self._ahead[key] for i, key in keys.items() if key in self._ahead}
         with self._lock:  # a shelf serves one thread at a time
             rows = shelf.read([data.digests[i] for i in indices])
         return {int(i): row for i, row in zip(indices, rows, strict=True) if row is not None}

@@ -73,7 +73,7 @@ class Device:
         """Add up gradients and counts over the processes: sums, so the step is that of one process with all the examples."""
         if self.accelerator.num_processes == 1:
             return sums
-        for master in masters.now():
+        for master in masters.now:
             gradient = master.grad if master.grad is not None else torch.zeros_like(master)
             master.grad = self.accelerator.reduce(gradient, "sum")
         counts = torch.tensor(list(sums.values()), dtype=torch.float64, device=self.device)

@@ -39,23 +39,22 @@ class Draws(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        kwargs = kwargs or {}
-        if func is functional.dropout:
-            given = dict(zip(("input", "p", "training", "inplace"), args, strict=False)) | dict(kwargs)
-            return self._dropout(given.pop("input"), **given)
-        if func is functional.scaled_dot_product_attention:
-            return self._attention(func, args, kwargs=kwargs)
-        if func in _RANDOM:
-            with _LOCK:
-                torch.manual_seed(int(self._bits.integers(2**63)))
-                return func(*args, **kwargs)
-        return func(*args, **kwargs)
+        own = _OWN.get(func)
+        return func(*args, **(kwargs or {})) if own is None else own(self, func, args, kwargs=kwargs or {})
 
-    def _dropout(self, values: Tensor, p: float = 0.5, *, training: bool = True, inplace: bool = False) -> Tensor:
-        if not training or p == 0:
+    def _dropout(self, func: Callable[..., Any], args: tuple[Any, ...], *, kwargs: Mapping[str, Any]) -> Tensor:
+        given = dict(zip(("input", "p", "training", "inplace"), args, strict=False)) | dict(kwargs)
+        values: Tensor = given["input"]
+        p = given.get("p", 0.5)
+        if not given.get("training", True) or p == 0:
             return values
         kept = self._kept(values, p)
-        return values.mul_(kept) if inplace else values * kept
+        return values.mul_(kept) if given.get("inplace") else values * kept
+
+    def _seeded(self, func: Callable[..., Any], args: tuple[Any, ...], *, kwargs: Mapping[str, Any]) -> Any:
+        with _LOCK:
+            torch.manual_seed(int(self._bits.integers(2**63)))
+            return func(*args, **kwargs)
 
     def _kept(self, like: Tensor, p: float) -> Tensor:
         """Return 1/(1-p) where an element is kept and 0 where it is dropped."""
@@ -88,12 +87,12 @@ class Draws(TorchFunctionMode):
         return torch.matmul(weights * self._kept(weights, p), value)
 
 
-_RANDOM = frozenset(
-    getattr(place, name)
+_OWN: dict[Any, Callable[..., Any]] = {
+    getattr(place, name): Draws._seeded
     for place, names in {
         functional: "dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout gumbel_softmax rrelu",
         torch: "rand rand_like randn randn_like randint randint_like randperm bernoulli multinomial normal poisson",
         Tensor: "bernoulli bernoulli_ multinomial normal_ uniform_ random_ exponential_ geometric_ cauchy_ log_normal_",
     }.items()
     for name in names.split()
-)
+} | {functional.dropout: Draws._dropout, functional.scaled_dot_product_attention: Draws._attention}

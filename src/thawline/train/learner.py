@@ -59,10 +59,7 @@ class Learner:
                     # One by one, not `train()`: a container that spans stages follows the lowest, so that what it does by its
                     # own mode (SpecAugment, dropping layers) stays off while that one is frozen.
                     modules[name].training = index in active
-        for name, parameter in self.model.named_parameters():
-            parameter.requires_grad_(name in learning)
-            if name not in learning:
-                self.masters.named[name].grad = None
+        self.masters.open(learning)
         return True
 
     def _learning(self, active: frozenset[int]) -> frozenset[str]:
@@ -77,7 +74,7 @@ class Learner:
         torch._foreach_mul_(gradients, clip / weight)
         self.optimizer.step()
         self.forget()
-        self.masters.publish(n for group in self.groups if group.stage in (self._active or ()) for n in group.parameters)
+        self.masters.publish()
         return norm, rates
 
     def forget(self) -> None:
@@ -102,7 +99,7 @@ class Learner:
         with torch.no_grad():
             for name, tensor in self._changing().items():
                 tensor.copy_(weights[name])
-        self.masters.publish()
+        self.masters.publish(everything=True)
 
     def _changing(self) -> dict[str, Tensor]:
         learned = {name for group in self.groups for name in group.parameters}

@@ -59,10 +59,12 @@ class Gradients:
     def __call__(self, learner: Learner, step: int, progress: float) -> dict[str, float]:
         """Leave Σ w·l's gradients with the masters; return sums of loss and weight, and counts of examples and tokens."""
         sums = {"total": 0.0, "weight": 0.0, "examples": 0.0, "tokens": 0.0}
-        parts = self.order.micro_batches(
-            step, max_examples=self.max_examples, workers=self.device.processes * self.workers.count
-        )
-        learning, depth = learner.masters.learning(), self.prefix.depth(learner.thaw_line)
+        depth, workers = self.prefix.depth(learner.thaw_line), self.device.processes * self.workers.count
+        # Where little is left to compute, threads and micro-batches cost more than they gain.
+        head_only = depth == len(learner.stages) - 1
+        parts = self.order.micro_batches(step, max_examples=self.max_examples, workers=0 if head_only else workers)
+        if head_only:
+            self.prefix.ahead(self.data, self.order.examples(step), depth)
 
         def part(item: tuple[int, np.ndarray]) -> tuple[dict[str, float], Sequence[Tensor | None]]:
             place, indices = item
@@ -77,9 +79,11 @@ class Gradients:
                 loss = self.objective(Step(replica.model, self.data.task, batch, progress))
             counts = (float(loss.total.detach()), float(loss.weight), len(indices), int(self.data.lengths[indices].sum()))
             # Not added to the parameters' own, which all workers share.
-            return dict(zip(sums, counts, strict=True)), torch.autograd.grad(loss.total, learning, allow_unused=True)
+            gradients = torch.autograd.grad(loss.total, learner.masters.learning, allow_unused=True)
+            return dict(zip(sums, counts, strict=True)), gradients
 
-        for counts, gradients in self.workers.each(part, self.device.share(list(enumerate(parts)))):
+        each = map if head_only else self.workers.each
+        for counts, gradients in each(part, self.device.share(list(enumerate(parts)))):
             learner.masters.add(gradients)
             sums = {key: value + counts[key] for key, value in sums.items()}
         return self.device.summed(learner.masters, sums)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import final
 
 import torch
@@ -14,13 +14,15 @@ class Masters:
     """A model's parameters by name, in float32: its own, or copies of them behind `lower` ones that it computes with.
 
     With a `lower` dtype the model's parameters are rounded to it once a step instead of at every product, and activations are
-    kept in it. Small steps are not lost, since they add up here; `restore` gives the model its parameters in float32 again.
+    kept in it. `learning` are the model's parameters that learn now, `now` their masters, in one order. Small steps are not lost, since they add up here; `restore` gives the model its parameters in float32 again.
     Source: Micikevicius et al. 2018, "Mixed Precision Training", section 3.1.
     """
 
     def __init__(self, model: nn.Module, lower: torch.dtype | None = None) -> None:
         self._model = dict(model.named_parameters())
         self.named: Mapping[str, nn.Parameter] = self._model
+        self.learning: list[nn.Parameter] = []
+        self.now: list[nn.Parameter] = []
         self._sums: dict[nn.Parameter, Tensor] = {}
         self.lower = lower
         if lower is not None:
@@ -28,18 +30,20 @@ class Masters:
             for parameter in self._model.values():
                 parameter.data = parameter.data.to(lower)
 
-    def learning(self) -> list[nn.Parameter]:
-        """Return the model's parameters that learn now, in the order in which `add` takes their gradients."""
-        return [p for p in self._model.values() if p.requires_grad]
-
-    def now(self) -> list[nn.Parameter]:
-        """Return the masters of what learns now, in the same order."""
-        return [self.named[name] for name, p in self._model.items() if p.requires_grad]
+    def open(self, learning: Collection[str]) -> None:
+        """Let these parameters learn, and no others."""
+        for name, parameter in self._model.items():
+            parameter.requires_grad_(name in learning)
+            if name not in learning:
+                self.named[name].grad = None
+        names = [name for name in self._model if name in learning]
+        self.learning = [self._model[name] for name in names]
+        self.now = [self.named[name] for name in names]
 
     def add(self, gradients: Sequence[Tensor | None]) -> None:
         """Add the gradients of `learning`, in float32; None is a gradient of zero."""
         fresh, old = list[tuple[Tensor, Tensor]](), list[tuple[Tensor, Tensor]]()
-        for master, gradient in zip(self.now(), gradients, strict=True):
+        for master, gradient in zip(self.now, gradients, strict=True):
             if gradient is None:
                 continue
             if master.grad is not None:
@@ -57,11 +61,15 @@ class Masters:
             self._sums[master] = torch.empty_like(master.data)
         return self._sums[master]
 
-    def publish(self, names: Iterable[str] | None = None) -> None:
-        """Let the model have the masters' values."""
+    def publish(self, *, everything: bool = False) -> None:
+        """Let the model have the masters' values: of what learns now, or of everything."""
         if self.lower is not None:
-            pairs = [(self._model[name].data, self.named[name].data) for name in names or self.named]
-            _each(torch._foreach_copy_, pairs)
+            pairs = (
+                zip(self._model.values(), self.named.values(), strict=True)
+                if everything
+                else zip(self.learning, self.now, strict=True)
+            )
+            _each(torch._foreach_copy_, [(parameter.data, master.data) for parameter, master in pairs])
 
     def restore(self) -> None:
         """Give the model its parameters in float32."""

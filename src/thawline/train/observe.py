@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -18,13 +19,15 @@ from thawline.train.device import Device
 from thawline.train.loop import Moment, Observer
 
 _QUIET_SECONDS = 30.0
+_LOOK_SECONDS = 0.5  # looking takes a third of a step of a head alone
 
 
 def history(path: Path, resumed_at: int) -> Observer:
     """Write each step and evaluation as one JSON line; lines after the step that a run resumes at are taken back first."""
     kept = path.read_text().splitlines() if path.is_file() else []
     lines = [line for line in kept if json.loads(line)["step"] <= resumed_at] if resumed_at else []
-    path.write_text("".join(f"{line}\n" for line in lines))
+    if lines != kept or not kept:
+        path.write_text("".join(f"{line}\n" for line in lines))
 
     def observe(moment: Moment) -> None:
         if moment.kind in ("step", "evaluation"):
@@ -115,9 +118,14 @@ def trackers(device: Device, names: Sequence[str], folder: Path, *, recipe: dict
 
 def memory_watch(available: Callable[[], int], *, least: int, advice: str) -> Observer:
     """Stop with a sentence before the system does without one: less than `least` bytes are left."""
+    looked = -math.inf
 
     def observe(moment: Moment) -> None:
-        if moment.kind == "step" and (left := available()) < least:
+        nonlocal looked
+        if moment.kind != "step" or time.monotonic() - looked < _LOOK_SECONDS:
+            return
+        looked = time.monotonic()
+        if (left := available()) < least:
             raise MachineError(f"Only {left >> 20} MB of memory are left at step {moment.step}, so training stopped. {advice}")
 
     return observe

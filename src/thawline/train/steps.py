@@ -36,8 +36,10 @@ class Order:
         return self._epoch[1][place * self.batch_size : (place + 1) * self.batch_size]
 
     def micro_batches(self, step: int, *, max_examples: int, workers: int = 1) -> list[np.ndarray]:
-        """Return the examples of one step, cut into micro-batches of like length that keep `workers` busy."""
+        """Return the examples of one step, cut into micro-batches of like length that keep `workers` busy; uncut for none."""
         examples = self.examples(step)
+        if workers == 0:
+            return [examples[start : start + max_examples] for start in range(0, len(examples), max_examples)]
         lengths = self.lengths[examples]
         parts = shared_batches(lengths, workers, max_examples=max_examples)
         return [examples[part] for part in parts]
