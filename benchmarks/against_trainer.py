@@ -8,45 +8,13 @@ Each finished run appends a line to results/against_trainer.jsonl; what stands t
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import os
-import subprocess
-import sys
-import tempfile
-from pathlib import Path
 from statistics import mean, median, stdev
-from typing import Any
 
-from results import append, finished, missing
+from alternate import fill, wanted_run
+from results import finished
 
 NAME = "against_trainer"
-LEARNING_RATE = {"sst2": 1e-4, "trec6": 1e-4, "banking77": 2e-4}
-
-
-def wanted(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Return the runs in the order in which they alternate."""
-    common = {"epochs": options.epochs, "batch_size": 32, "strategy": options.strategy}
-    return [
-        {"tool": tool, "data": data, "seed": seed, "learning_rate": LEARNING_RATE[data], **common}
-        for seed in range(options.seeds)
-        for data in options.data
-        for tool in options.tools
-    ]
-
-
-def carry_out(run: dict[str, Any], *, timed: bool) -> None:
-    """Carry out one run in a process of its own, and write it down."""
-    beside = {} if timed else {"OMP_NUM_THREADS": "1"}
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder) / "result.json"
-        script = Path(__file__).parent / "one_run.py"
-        command = [*([] if timed else ["nice", "-n", "19"]), sys.executable, str(script), json.dumps(run), str(place)]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=os.environ | beside)
-        result = json.loads(place.read_text())
-    row = {**run, **result, "timed": timed}
-    append(NAME, row)
-    print(json.dumps(row), flush=True)
 
 
 def table() -> None:
@@ -66,7 +34,7 @@ def table() -> None:
 
 def main() -> None:
     """Fill in what is missing, then print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", nargs="*", default=["sst2", "trec6", "banking77"])
     parser.add_argument("--tools", nargs="*", default=["thawline", "trainer-best"])
     parser.add_argument("--seeds", type=int, default=5)
@@ -75,8 +43,14 @@ def main() -> None:
     parser.add_argument("--untimed", action="store_true", help="count for quality only: one thread, low priority")
     parser.add_argument("--table", action="store_true", help="only print the table")
     options = parser.parse_args()
-    for run in [] if options.table else missing(NAME, wanted(options)):
-        carry_out(run, timed=not options.untimed)
+    wanted = [
+        wanted_run(tool, data, seed, epochs=options.epochs, strategy=options.strategy)
+        for seed in range(options.seeds)
+        for data in options.data
+        for tool in options.tools
+    ]
+    if not options.table:
+        fill(NAME, wanted, timed=not options.untimed)
     table()
 
 

@@ -17,13 +17,22 @@ LEARNING_RATE = {"sst2": 1e-4, "trec6": 1e-4, "banking77": 2e-4}
 HEAD_RATE = 1e-3
 
 
+def wanted_run(tool: str, data: str, seed: int, *, strategy: str, epochs: float) -> dict[str, Any]:
+    """Return one run as it is written down; learning rate and examples a step are the same for all tools."""
+    learning_rate = HEAD_RATE if strategy == "head" else LEARNING_RATE[data]
+    run = {"tool": tool, "data": data, "seed": seed, "learning_rate": learning_rate}
+    return {**run, "epochs": epochs, "batch_size": 32, "strategy": strategy}
+
+
 def carry_out(run: dict[str, Any], *, timed: bool = True, script: Path = SCRIPT) -> dict[str, Any]:
     """Carry out one run and return its row; caches and store are empty, unless `store` of the run is "filled".
 
     A run that is not timed has one thread and low priority.
     """
     with tempfile.TemporaryDirectory() as cache:
-        environment = os.environ | {"THAWLINE_CACHE": cache, "HF_HUB_OFFLINE": "1"} | ({} if timed else {"OMP_NUM_THREADS": "1"})
+        environment = (
+            os.environ | {"THAWLINE_CACHE": cache, "HF_HUB_OFFLINE": "1"} | ({} if timed else {"OMP_NUM_THREADS": "1"})
+        )
         nice = [] if timed else ["nice", "-n", "19"]
         if run.get("store") == "filled":
             rate = run["learning_rate"][0] if isinstance(run["learning_rate"], list) else run["learning_rate"]

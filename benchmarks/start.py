@@ -26,11 +26,11 @@ def help_seconds() -> float:
     return time.monotonic() - start
 
 
-def first_step_seconds(cache: str) -> float:
+def first_step_seconds(cache: str, data: Path = SHARED / "data" / "sst2") -> float:
     """Return the seconds until history.jsonl has its first line; the run is stopped there."""
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
-        words = ["train", str(SHARED / "data" / "sst2"), "--output", str(run)]
+        words = ["train", str(data), "--output", str(run)]
         environment = {**os.environ, "THAWLINE_CACHE": cache}
         start = time.monotonic()
         process = subprocess.Popen([*COMMAND, *words], env=environment, stderr=subprocess.DEVNULL)

@@ -75,6 +75,21 @@ def test_killed_run_resumes_to_the_same_bytes(tmp_path: Path, whole: dict[str, A
     assert outcome(folder) == whole
 
 
+@pytest.mark.parametrize("lines", [17, 25])
+def test_killed_adaptive_run_decides_the_same(tmp_path: Path, lines: int) -> None:
+    """Between two decisions, after the line has moved, and with a store that the killed run has filled."""
+    wanted = SLOW | {"strategy": "adaptive(full, after=0.2, most=1.0, change=1)", "store": {"features": True}}
+    run(tmp_path / "whole", **wanted)
+    process = begin(tmp_path / "run", checkpoint_minutes=1e-6, **wanted)
+    wait_for(tmp_path / "run" / "history.jsonl", lines, process)
+    process.kill()
+    process.communicate()
+    tl.resume(tmp_path / "run", say=lambda text: None, progress=False)
+    assert outcome(tmp_path / "run") == outcome(tmp_path / "whole")
+    came = [line["thaw_line"] for line in outcome(tmp_path / "run")["history"] if line["kind"] == "step"]
+    assert came == sorted(came) and len(set(came)) > 1
+
+
 def test_interrupted_run_keeps_a_checkpoint(tmp_path: Path, whole: dict[str, Any]) -> None:
     folder = tmp_path / "run"
     process = begin(folder, **SLOW)

@@ -37,6 +37,14 @@ CALLS = {
     "freeze": ["freeze(0)", "freeze(1)", "freeze(2)", "freeze(0.0)", "freeze(0.5)", "freeze(1.0)"],
     "layerwise": ["layerwise(full)", "layerwise(head, decay=1)", "layerwise(layerwise(full, decay=0.5), decay=0.9)"],
     "discriminative": ["discriminative(full, rates=[1e-5, 2e-5, 1e-4])", "discriminative(encoder, rates=[0.1])"],
+    "adaptive": [
+        "adaptive(full)",
+        "adaptive(freeze(1), most=1.0, after=0)",
+        "adaptive(layerwise(full, decay=0.9), change=1)",
+        "layerwise(adaptive(full), decay=0.9)",
+        "gradual(adaptive(full), until=0.4)",
+        "adaptive(gradual(full, until=0.4))",
+    ],
     "gradual": ["gradual(full)", "gradual(full, until=0)", "gradual(layerwise(encoder, decay=0.9), until=1.0)"],
 }
 
@@ -301,7 +309,7 @@ def tiny() -> Any:
     return model
 
 
-def learner(spec: str, model: Any = None, *, total: int = 10, optim: str = "adamw", **numbers: Any) -> Learner:
+def learner(spec: str | Strategy, model: Any = None, *, total: int = 10, optim: str = "adamw", **numbers: Any) -> Learner:
     model = model or tiny()
     stages, made = find_stages(model, inputs_of("bert")), strategy(spec)
     groups = without_fixed(made.groups(stages), model)

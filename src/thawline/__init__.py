@@ -14,7 +14,8 @@ from thawline.version import __version__
 
 if TYPE_CHECKING:
     from thawline.estimator import TextClassifier, TextRegressor
-    from thawline.run.api import Run, evaluate, finetune, load_run, resume
+    from thawline.run.api import Run, evaluate, features, finetune, load_run, plan, resume
+    from thawline.strategies.adaptive import adaptive
     from thawline.strategies.discriminative import discriminative
     from thawline.strategies.gradual import gradual
     from thawline.strategies.layerwise import layerwise
@@ -25,6 +26,8 @@ _PUBLIC = {
     "finetune": "thawline.run.api",
     "resume": "thawline.run.api",
     "evaluate": "thawline.run.api",
+    "features": "thawline.run.api",
+    "plan": "thawline.run.api",
     "load_run": "thawline.run.api",
     "Run": "thawline.run.api",
     "full": "thawline.strategies.what",
@@ -34,6 +37,7 @@ _PUBLIC = {
     "layerwise": "thawline.strategies.layerwise",
     "discriminative": "thawline.strategies.discriminative",
     "gradual": "thawline.strategies.gradual",
+    "adaptive": "thawline.strategies.adaptive",
     "TextClassifier": "thawline.estimator",
     "TextRegressor": "thawline.estimator",
 }
@@ -43,9 +47,11 @@ __all__ = [
     "TextClassifier",
     "TextRegressor",
     "__version__",
+    "adaptive",
     "discriminative",
     "encoder",
     "evaluate",
+    "features",
     "finetune",
     "freeze",
     "full",
@@ -53,6 +59,7 @@ __all__ = [
     "head",
     "layerwise",
     "load_run",
+    "plan",
     "resume",
 ]
 

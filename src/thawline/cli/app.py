@@ -69,6 +69,45 @@ def train(
 
 
 @app.command()
+def plan(
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA|RECIPE", show_default=False, help="a table, a folder with one per split, or a .yaml recipe"
+        ),
+    ],
+    settings: Settings = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print the plan as JSON and nothing else on stdout")] = False,
+) -> None:
+    """Say what training would take (time, memory, disk) and what would learn; measures a few steps and trains nothing."""
+    from thawline.cli.plan import show_plan
+
+    show_plan(_recipe(data, settings, None), shlex.join([data, *(settings or ())]), as_json=as_json)
+
+
+@app.command()
+def features(
+    model: Annotated[
+        str,
+        typer.Argument(metavar="MODEL|RUN", show_default=False, help="a hub name, a folder, package:NAME, or a run's folder"),
+    ],
+    data: DataPath,
+    settings: Settings = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="F.parquet", show_default=False, help="the file to write")
+    ] = None,
+    stage: Annotated[
+        str | None, typer.Option("--stage", metavar="K", help="what goes into this stage, by number or name; default: the head")
+    ] = None,
+    pool: Annotated[str, typer.Option("--pool", help="mean, first or last of an example's positions, or none: all")] = "mean",
+) -> None:
+    """Write what a model's lower stages make of each example, as vectors for a model of your own."""
+    from thawline.cli.features import write_features
+
+    write_features(model, data, settings or (), output=output, stage=stage, pool=pool)
+
+
+@app.command()
 def evaluate(
     run: RunPath,
     data: Annotated[
@@ -200,6 +239,7 @@ def _show(folder: RunFolder, *, next_steps: bool = True) -> Path:
     found = _finished(folder)
     _show_trials(folder)
     show.metrics(found, show.measured(found), problem=str(folder.trained().task.problem), folder=folder.path)
+    show.plan_beside(found.get("train", {}))
     if next_steps:
         show.what_next(folder.path)
     return folder.path

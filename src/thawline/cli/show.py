@@ -69,6 +69,18 @@ def measured(found: Mapping[str, Any]) -> str:
     return "validation" if "validation" in found and "test" not in found else "test"
 
 
+def plan_beside(train: Mapping[str, Any]) -> None:
+    """Say what came of what was predicted, in a line for memory and one for the frozen part."""
+    if "predicted_peak_memory_mb" in train:
+        said = f"{train['peak_memory_mb']:,.0f} MB at the peak, {train['predicted_peak_memory_mb']:,.0f} predicted"
+        say(f"memory: {said}")
+    found = train.get("prefix", {})
+    if found.get("seconds") is not None and found["predicted_seconds"] is not None:
+        kept = "stored" if found["stored"] else "not stored"
+        seconds = f"{found['seconds']:.1f} s, {found['predicted_seconds']:.1f} predicted"
+        say(f"frozen part, {kept}: {seconds}; {found['examples_computed']:,} examples computed")
+
+
 def trials_table(found: Mapping[str, Any]) -> Table:
     """Return the content of `trials.json` as a table: what varied and what came of it, the best trial in bold."""
     metric, entries = found["metric"], found["trials"]

@@ -49,6 +49,4 @@ def template(data: str) -> str:
     label = columns.label if isinstance(columns.label, str) else list(columns.label)
     filled = {"text": text, "label": label, "id": columns.id, "weight": columns.weight}
     known = {key: value for key, value in filled.items() if value is not None}
-    return to_yaml(
-        recipe_from(recipe, task={"name": TEXT_TASK, "problem": columns.problem}, data=known), comments=True
-    )
+    return to_yaml(recipe_from(recipe, task={"name": TEXT_TASK, "problem": columns.problem}, data=known), comments=True)

@@ -7,6 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, final
 
+import pyarrow as pa
+
 from thawline.data.columns import Columns
 from thawline.data.dataset import load_one
 from thawline.data.examples import Examples
@@ -18,6 +20,7 @@ from thawline.run.data import cache_of, keep_given
 from thawline.run.finish import evaluated
 from thawline.run.folder import RunFolder
 from thawline.run.predictor import SavedModel
+from thawline.train.observe import filling
 from thawline.train.observe import say as say_aloud
 from thawline.types import Example, Prediction
 
@@ -92,6 +95,43 @@ def finetune(data: Any, /, *, say: Say = say_aloud, progress: bool = True, **arg
     """
     recipe = recipe_for(data, **arguments)
     return Run(carry_out.carry_out(recipe, say, progress=progress).path)
+
+
+def plan(data: Any, /, *, say: Say = say_aloud, **arguments: Any) -> dict[str, Any]:
+    """Return what `finetune` with the same arguments would take, measured on a few steps: nothing is trained or kept.
+
+    Keys: model, strategy, trials, examples, stages, steps, steps_per_epoch, epochs, padding, memory_mb, memory_available_mb,
+    store, seconds; docs/guides/plan.md explains each. Raises what `finetune` raises before its first step.
+    """
+    from thawline.run.plan import plan_of
+
+    return plan_of(recipe_for(data, **arguments), say)
+
+
+def features(
+    model: str | Path | Run,
+    data: Any,
+    /,
+    *,
+    stage: int | str | None = None,
+    pool: str = "mean",
+    say: Say = say_aloud,
+    progress: bool = True,
+    **arguments: Any,
+) -> pa.Table:
+    """Return what goes into a stage of a model, an example a row: id, label and split where there are any, and "features".
+
+    `model` is a run or its folder, else a hub name, a folder, or package:NAME; `stage` a number or a name (None: the head);
+    `pool` makes a vector of an example's positions ("mean", "first", "last") or lists all of them ("none"). What is in the
+    feature store is not computed. `arguments` are a recipe's names. Raises the errors of `thawline.errors`.
+    """
+    from thawline.run.features import Wanted, features_of
+
+    place = model.folder if isinstance(model, Run) else model
+    found = features_of(place, data, arguments, wanted=Wanted(stage, pool), say=say)
+    with filling(progress) as told:
+        found.fill(told)
+    return pa.Table.from_batches(found.batches())
 
 
 def recipe_for(data: Any, overrides: Sequence[str] = (), /, **arguments: Any) -> Recipe:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -164,22 +164,24 @@ def learner_of(assembled: Assembled, masters: Masters, steps: int) -> Learner:
     return Learner(model, stages, assembled.strategy, groups, masters, optimizer, schedule, train.max_grad_norm)
 
 
+class Footing(NamedTuple):
+    """What a loop computes on."""
+
+    device: Device
+    workers: Workers
+    masters: Masters
+    prefix: Prefix
+
+
 def loop_of(
-    prepared: Prepared,
-    assembled: Assembled,
-    device: Device,
-    *,
-    masters: Masters,
-    workers: Workers,
-    prefix: Prefix,
-    decisions: Decisions,
-    checkpoints: Checkpoints,
+    prepared: Prepared, assembled: Assembled, footing: Footing, *, decisions: Decisions, checkpoints: Checkpoints
 ) -> Loop:
     """Put everything together."""
     recipe, sets = assembled.recipe, prepared.sets
     order, steps = order_of(sets["train"], recipe), decisions["steps"]
     objective = regularized(plain_objective, recipe.regularize, assembled.model, stages=assembled.stages)
     rows = recipe.train.per_device_train_batch_size
+    device, workers, masters, prefix = footing
     gradients = Gradients(sets["train"], order, objective, rows, recipe.train.seed, device, workers, prefix)
     every = {"epoch": order.steps_per_epoch, "steps": recipe.train.eval_steps, "no": None}[recipe.train.eval_strategy]
     rhythm = Rhythm(steps, every, recipe.train.checkpoint_minutes * 60)

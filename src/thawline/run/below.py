@@ -6,7 +6,8 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from thawline.thaw.cost import Outlook, measure, outlook
 from thawline.thaw.prefix import Below, Prefix
 from thawline.thaw.replay import Replay
 from thawline.thaw.replicas import Replicas
-from thawline.thaw.store import Shelf, Store, bandwidth
+from thawline.thaw.store import Bandwidth, Shelf, Store, bandwidth
 from thawline.thaw.verify import refusal
 from thawline.train.device import Device
 from thawline.train.workers import Workers
@@ -53,7 +54,9 @@ def lines_of(assembled: Assembled, steps: int) -> Lines:
 
 def cuts_of(prepared: Prepared, assembled: Assembled, *, say: Say) -> tuple[int, ...]:
     """Return the depths, of those where the strategy may freeze, at which the model is verified to be replayed exactly."""
-    lines = sorted(line for line in lines_of(assembled, 1000) if 0 < line < len(assembled.stages))
+    adaptation = assembled.strategy.adaptation
+    possible = {*lines_of(assembled, 1000), *(adaptation.lines(assembled.groups) if adaptation else ())}
+    lines = sorted(line for line in possible if 0 < line < len(assembled.stages))
     if not lines:
         return ()
     cache = cache_of(assembled.recipe) / "verdicts"
@@ -107,12 +110,19 @@ def _weights(assembled: Assembled, depth: int) -> str:
     return hash_bytes(*parts)
 
 
+@final
 @dataclass(frozen=True)
 class Frozen:
-    """The prefix of a run, and what was predicted of each cut that it uses."""
+    """The prefix of a run, what was predicted of each cut that is foreseen, and where tensors are kept, if anywhere."""
 
     prefix: Prefix
     outlooks: Mapping[int, Outlook]
+    keeper: Keeper | None = None
+
+    def settled(self, line: int, step: int) -> None:
+        """Store at a line that a strategy has moved to while training, where that is predicted to win for the steps left."""
+        if self.keeper is not None:
+            self.keeper.move(self.prefix, self.prefix.depth(line), step=step)
 
 
 def prefix_of(
@@ -126,28 +136,37 @@ def prefix_of(
     say: Say,
 ) -> Frozen:
     """Return the prefix of a run; what is stored is decided here, by measuring, unless the recipe or a former run says so."""
-    inputs = prepared.sets["train"].batch(np.arange(min(2, len(prepared.sets["train"])))).inputs if cuts else None
-    taken = {name: device.taken(value) for name, value in inputs.items()} if inputs is not None else None
-    replicas = Replicas(assembled.model, workers.count, stages=assembled.stages, inputs=taken, cuts=cuts)
-    options: dict[str, Any] = {"autocast": device.autocast, "each": workers.each, "say": say}
     recipe = assembled.recipe
-    kind = None if recipe.store.dtype == "auto" else getattr(torch, recipe.store.dtype)
-    longest = max(int(data.lengths.max()) for data in prepared.sets.values() if len(data))
-    longest = max(recipe.data.max_length or 0, longest)
-    bare = Prefix(replicas, cuts, Below(longest, {}, kind), **options)
+    bare = bare_prefix(prepared, assembled, cuts, device=device, workers=workers, say=say)
     if not cuts or recipe.store.features is False:
         return Frozen(bare, {})
+    keeper = Keeper(prepared, assembled, device, store_of(recipe), decisions, say)
+    return Frozen(bare, keeper.begin(bare), keeper)
+
+
+def bare_prefix(
+    prepared: Prepared, assembled: Assembled, cuts: tuple[int, ...], *, device: Device, workers: Workers, say: Say
+) -> Prefix:
+    """Return a prefix of which nothing is stored."""
+    recipe, train = assembled.recipe, prepared.sets["train"]
+    inputs = train.batch(np.arange(min(2, len(train)))).inputs if cuts else None
+    taken = {name: device.taken(value) for name, value in inputs.items()} if inputs is not None else None
+    replicas = Replicas(assembled.model, workers.count, stages=assembled.stages, inputs=taken, cuts=cuts)
+    kind = None if recipe.store.dtype == "auto" else getattr(torch, recipe.store.dtype)
+    longest = max(int(data.lengths.max()) for data in prepared.sets.values() if len(data))
+    below = Below(max(recipe.data.max_length or 0, longest), {}, kind)
+    return Prefix(replicas, cuts, below, autocast=device.autocast, each=workers.each, say=say)
+
+
+def store_of(recipe: Recipe) -> Store:
+    """Return the store that a recipe names."""
     limit = None if recipe.store.max_gb is None else round(recipe.store.max_gb * 1e9)
-    store = Store(cache_of(recipe) / "features", max_bytes=limit)
-    shelves = {
-        cut: store.shelf(facts_of(prepared, assembled, cut, device=device, dtype=dtype_at(bare, prepared, cut))) for cut in cuts
-    }
-    outlooks = _outlooks(bare, prepared, assembled, shelves=shelves, store=store, decisions=decisions)
-    known = decisions.get("stored")
-    stored = known if known is not None else _decided(outlooks, store, always=recipe.store.features is True, say=say)
-    decisions["stored"] = stored
-    kept = {cut: shelf for cut, shelf in shelves.items() if cut in stored}
-    return Frozen(Prefix(replicas, cuts, Below(longest, kept, kind), **options), outlooks)
+    return Store(cache_of(recipe) / "features", max_bytes=limit)
+
+
+def shelf_of(prefix: Prefix, prepared: Prepared, assembled: Assembled, *, depth: int, device: Device, store: Store) -> Shelf:
+    """Return the shelf of the tensors at `depth`: the same for all runs that compute them alike."""
+    return store.shelf(facts_of(prepared, assembled, depth, device=device, dtype=dtype_at(prefix, prepared, depth)))
 
 
 def dtype_at(prefix: Prefix, prepared: Prepared, depth: int) -> str:
@@ -175,50 +194,75 @@ def facts_of(prepared: Prepared, assembled: Assembled, depth: int, *, device: De
     }
 
 
-def _outlooks(
-    prefix: Prefix,
-    prepared: Prepared,
-    assembled: Assembled,
-    *,
-    shelves: Mapping[int, Shelf],
-    store: Store,
-    decisions: Decisions,
-) -> dict[int, Outlook]:
-    sets = [prepared.sets[name] for name in ("train", "validation") if name in prepared.sets]
-    lines, steps = lines_of(assembled, decisions["steps"]), decisions["steps"]
-    speed = bandwidth(store.folder)
-    found = {}
-    for cut, shelf in shelves.items():
-        here = sum(count for line, count in lines.items() if prefix.depth(line) == cut)
-        order = order_of(sets[0], assembled.recipe)
-        reads = here * order.batch_size + _evaluations(assembled.recipe, order.steps_per_epoch, here) * sum(map(len, sets[1:]))
-        missing = sum(len(shelf.missing(data.digests)) for data in sets)
+@final
+@dataclass(frozen=True)
+class Keeper:
+    """Decides what of a prefix is stored, and where."""
+
+    prepared: Prepared
+    assembled: Assembled
+    device: Device
+    store: Store
+    decisions: Decisions
+    say: Say
+
+    def begin(self, prefix: Prefix) -> dict[int, Outlook]:
+        """Decide for the lines that are known before the first step, and return what is predicted of each."""
+        lines = Counter[int]()
+        for line, steps in lines_of(self.assembled, self.decisions["steps"]).items():
+            lines[prefix.depth(line)] += steps
+        known = self.decisions.get("stored")
+        shelves = {cut: self._shelf(prefix, cut) for cut in sorted(lines) if cut and (known is None or cut in known)}
+        outlooks = dict[int, Outlook]()
+        if known is None:
+            outlooks = {cut: self._outlook(prefix, cut, shelf, steps=lines[cut]) for cut, shelf in shelves.items()}
+            self.decisions["stored"] = known = [cut for cut, view in outlooks.items() if self._decided(cut, view)]
+        prefix.below = prefix.below._replace(shelves={cut: shelf for cut, shelf in shelves.items() if cut in known})
+        return outlooks
+
+    def move(self, prefix: Prefix, cut: int, *, step: int) -> None:
+        """Decide for a depth that training has come to; what was stored of weights that have changed since is left behind."""
+        kept = {d: s for d, s in prefix.below.shelves.items() if d <= cut and s.key == self._shelf(prefix, d).key}
+        prefix.below = prefix.below._replace(shelves=kept)
+        if cut and cut not in kept:
+            shelf = self._shelf(prefix, cut)
+            if self._decided(cut, self._outlook(prefix, cut, shelf, steps=self.decisions["steps"] - step)):
+                prefix.below = prefix.below._replace(shelves={**kept, cut: shelf})
+
+    def _shelf(self, prefix: Prefix, cut: int) -> Shelf:
+        return shelf_of(prefix, self.prepared, self.assembled, depth=cut, device=self.device, store=self.store)
+
+    def _outlook(self, prefix: Prefix, cut: int, shelf: Shelf, *, steps: int) -> Outlook:
+        """Predict what a depth costs that is read from in so many steps."""
+        sets = [self.prepared.sets[name] for name in ("train", "validation") if name in self.prepared.sets]
+        order = order_of(sets[0], self.assembled.recipe)
+        evaluations = _evaluations(self.assembled.recipe, order.steps_per_epoch, steps)
+        sets = sets if evaluations else sets[:1]
         cost = measure(prefix, sets[0], cut)
-        per_worker = cost._replace(seconds=cost.seconds / decisions["workers"])
-        whole = sum(map(len, sets))
-        found[cut] = outlook(
-            per_worker, examples=whole, missing=missing, reads=reads, write=speed.write * 1e6, read=speed.cached * 1e6
+        return outlook(
+            cost._replace(seconds=cost.seconds / self.decisions["workers"]),
+            examples=sum(map(len, sets)),
+            missing=sum(len(shelf.missing(data.digests)) for data in sets),
+            reads=steps * order.batch_size + evaluations * sum(map(len, sets[1:])),
+            write=self._speed.write * 1e6,
+            read=self._speed.cached * 1e6,
         )
-    assert steps, "a run has a step"
-    return found
+
+    @cached_property
+    def _speed(self) -> Bandwidth:
+        return bandwidth(self.store.folder)
+
+    def _decided(self, cut: int, view: Outlook) -> bool:
+        """Tell whether storing at a depth is predicted to win and has room, saying why."""
+        name = f"{view.size / 1e6:,.0f} MB of outputs of the frozen part (depth {cut})"
+        times = f"predicted {view.stored:.1f} s with, {view.computed:.1f} s without"
+        room = self.store.largest()
+        stored = view.size <= room and (view.pays or self.assembled.recipe.store.features is True)
+        why = times if view.size <= room else f"there is room for {room / 1e6:,.0f} MB"
+        self.say(f"note: {name} are {'' if stored else 'not '}stored: {why}")
+        return stored
 
 
 def _evaluations(recipe: Recipe, steps_per_epoch: int, steps: int) -> int:
     every = {"epoch": steps_per_epoch, "steps": recipe.train.eval_steps, "no": None}[recipe.train.eval_strategy]
     return steps // every if every else 0
-
-
-def _decided(outlooks: Mapping[int, Outlook], store: Store, *, always: bool, say: Say) -> list[int]:
-    """Return the depths at which storing is predicted to win and has room, saying why."""
-    stored = []
-    for cut, view in outlooks.items():
-        name = f"{view.size / 1e6:,.0f} MB of outputs of the frozen part (depth {cut})"
-        times = f"predicted {view.stored:.1f} s with, {view.computed:.1f} s without"
-        if view.size > store.largest():
-            say(f"note: {name} are not stored: there is room for {store.largest() / 1e6:,.0f} MB")
-        elif always or view.pays:
-            say(f"note: {name} are stored: {times}")
-            stored.append(cut)
-        else:
-            say(f"note: {name} are not stored: {times}")
-    return stored

@@ -12,10 +12,11 @@ import torch
 from thawline.errors import MachineError, RunError
 from thawline.memory import PeakMemory, available_bytes
 from thawline.recipe import Recipe
-from thawline.run.assemble import Assembled, Decisions, assemble, decide, judge_of, loop_of
+from thawline.run.assemble import Assembled, Decisions, Footing, assemble, decide, judge_of, loop_of
 from thawline.run.below import cuts_of, prefix_of
 from thawline.run.finish import ending_seconds, measure_saved, save, train_section
 from thawline.run.folder import RunFolder, next_folder, refuse_existing, resumable
+from thawline.run.foresight import beside, foresight
 from thawline.run.lighten import lighten
 from thawline.run.prepare import Prepared, Say, prepare
 from thawline.run.shared import Shared
@@ -133,13 +134,13 @@ class Job:
 
     def run(self) -> RunFolder:
         """Do it."""
-        loop, peak = self.train()
-        return self.end(self.folder, loop, train_section(self.prepared, loop.state, peak_memory_mb=peak))
+        trained = self.train()
+        return self.end(self.folder, trained.loop, self.section(trained))
 
     def train(self) -> Trained:
         """Train to the end, from the last checkpoint where there is one; raises DivergedError and MachineError."""
         with PeakMemory() as memory:
-            loop = self._loop()
+            loop = self.loop()
             try:
                 state = loop.run()
             except torch.OutOfMemoryError as error:
@@ -151,6 +152,11 @@ class Job:
         if state.ended:
             self.say(f"note: training ended at step {state.step}: {state.ended}")
         return Trained(loop, memory.peak_mb)
+
+    def section(self, trained: Trained) -> dict[str, Any]:
+        """Return what metrics.json says of the training: what was predicted of it stands beside what came of it."""
+        section = train_section(self.prepared, trained.loop.state, peak_memory_mb=trained.peak_memory_mb)
+        return section | beside(self.folder.read("plan.json"), self.frozen, whole=not self.resumed)
 
     def end(self, folder: RunFolder, loop: Loop, train: dict[str, Any]) -> RunFolder:
         """Save the best weights as the model of `folder`, measure it, and return the folder; `train` is for metrics.json."""
@@ -165,7 +171,8 @@ class Job:
         self.device.wait()
         return folder
 
-    def _loop(self) -> Loop:
+    def loop(self) -> Loop:
+        """Decide what has to be measured, and return a loop that is ready to run, from its last checkpoint if there is one."""
         start, train = time.monotonic(), self.assembled.recipe.train
         known = self.folder.read("decisions.json")
         decisions = known or decide(self.prepared, self.assembled.recipe, self.device, say=self.say)
@@ -182,29 +189,33 @@ class Job:
             decisions |= self.device.of_main(self._within_budget(decisions, train.max_minutes * 60))
         if self.device.is_main:
             self.folder.write("decisions.json", decisions)
+            if self.folder.read("plan.json") is None:
+                self.folder.write("plan.json", self._foresight(decisions))
         loop = self._assembled_loop(decisions)
-        if loop.resume():
+        self.frozen.prefix.computed, self.frozen.prefix.seconds = 0, 0.0  # from here on
+        self.resumed = loop.resume()
+        if self.resumed:
             self.say(f"note: resumed at step {loop.state.step} of {decisions['steps']}")
         else:
             loop.state.seconds["train"] = time.monotonic() - start
         if train.max_minutes is not None:
             spent = sum(loop.state.seconds.values()) if loop.state.step else 0.0
             loop.deadline = self.begun + train.max_minutes * 60 - decisions["ending_seconds"] - spent
-        loop.observers = self._observers(loop)
+        loop.observers, loop.settled = self._observers(loop), self._settled
         return loop
+
+    def _foresight(self, decisions: Decisions) -> dict[str, Any]:
+        return foresight(self.prepared, self.assembled, self.light, frozen=self.frozen, decisions=decisions)
+
+    def _settled(self, line: int, step: int) -> None:
+        names = [stage.name for stage in self.assembled.stages]
+        self.say(f"note: step {step}: {names[0]} to {names[line - 1]} are frozen, since their gradients have settled")
+        self.frozen.settled(line, step)
 
     def _assembled_loop(self, decisions: Decisions) -> Loop:
         checkpoints = Checkpoints(self.folder.path / "checkpoints")
-        return loop_of(
-            self.prepared,
-            self.assembled,
-            self.device,
-            masters=self.light.masters,
-            workers=self.workers,
-            prefix=self.frozen.prefix,
-            decisions=decisions,
-            checkpoints=checkpoints,
-        )
+        footing = Footing(self.device, self.workers, self.light.masters, self.frozen.prefix)
+        return loop_of(self.prepared, self.assembled, footing, decisions=decisions, checkpoints=checkpoints)
 
     def _within_budget(self, decisions: Decisions, seconds: float) -> Decisions:
         """Measure what a step and an evaluation cost, and return how many steps the budget has room for."""

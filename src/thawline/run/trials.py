@@ -22,7 +22,6 @@ from thawline.recipe.vary import named
 from thawline.regularize.base import regularized
 from thawline.run.assemble import assemble, judge_of, order_of, steps_of
 from thawline.run.carry_out import Job, Trained, device_of, facts_of, foresee, refuse_changed, silent
-from thawline.run.finish import train_section
 from thawline.run.folder import RunFolder, next_folder, refuse_existing, resumable
 from thawline.run.prepare import Say
 from thawline.run.shared import Shared
@@ -178,7 +177,7 @@ class Trials:
         if not self.shared.device.is_main:
             return {}
         step, validation = _result(home, trained, recipe)
-        train = train_section(job.prepared, trained.loop.state, peak_memory_mb=trained.peak_memory_mb)
+        train = job.section(trained)
         home.write("metrics.json", {"validation": validation, "train": train})
         seconds = sum(trained.loop.state.seconds.values())
         return {"state": "finished", "validation": validation, "best_step": step, "seconds": round(seconds, 3)}

@@ -33,13 +33,14 @@ Groups = tuple[Group, ...]
 
 
 class Signals(NamedTuple):
-    """What gradients said since it was last decided by them: `progress`, and a number for each stage that learned all the while.
+    """What gradients said since it was last decided by them, at a progress.
 
-    SIGNALDOC
+    `norms` are geometric means over the steps of the norm of a stage's gradient before clipping, by stage; one that did not
+    learn in every step has none. Geometric, since the norms of single batches differ by factors.
     """
 
     progress: float
-    agreement: Mapping[int, float]
+    norms: Mapping[int, float]
 
 
 class Decisions(NamedTuple):
@@ -52,8 +53,8 @@ class Decisions(NamedTuple):
 class Adaptation(NamedTuple):
     """How a strategy decides while training, and not by progress alone.
 
-    It does so after each of `times` equal parts of the steps. `lines(groups)` are the values that `line` may ever take beside 0;
-    `decide(groups, signals, before)` is pure, and never lowers the line.
+    It does so after each of `times` equal parts of the steps. `lines(groups)` are the values that `line` may take beside 0, and
+    `decide(groups, signals, before)` is pure and never lowers it.
     """
 
     times: int
@@ -66,7 +67,7 @@ class Strategy(NamedTuple):
 
     `spec` is the call form that makes it again. `groups(stages)` holds each parameter that will ever learn, exactly once.
     `active(groups, progress)` gives the indices of the stages that learn now, where progress is steps done / steps planned,
-    never time; it is pure, so resuming is exact. With `adaptation` those that it freezes are taken off.
+    never time; it is pure, so resuming is exact. An `adaptation` freezes some of them from the bottom.
     """
 
     spec: str

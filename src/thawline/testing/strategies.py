@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import random
 from collections.abc import Iterable
 
 from thawline.models.stages import Stages
-from thawline.strategies.base import Group, Groups, Strategy, strategy
+from thawline.strategies.base import Adaptation, Decisions, Group, Groups, Signals, Strategy, strategy
 from thawline.testing.claims import claim
 
 _MOMENTS = [i / 40 for i in range(41)]
@@ -15,7 +17,8 @@ def check_strategy(made: str | Strategy, stages: Stages) -> Strategy:
     """Check a strategy, or the one that a call form names, on the stages of a model, and return it.
 
     Its groups hold parameters that exist, each at most once and under its own stage, at rates above 0. `active` is pure, opens
-    only stages that have a group, and always at least one. `spec` makes an equal strategy again.
+    only stages that have a group, and always at least one. `spec` makes an equal strategy again. What decides while training is
+    pure, never lowers the line, keeps to its `lines`, and leaves something to learn.
 
     >>> from thawline.models.stages import Stage
     >>> check_strategy("freeze(1)", (Stage("stem", ("a",), ("",)), Stage("head", ("b",), ("top",)))).spec
@@ -33,6 +36,8 @@ def check_strategy(made: str | Strategy, stages: Stages) -> Strategy:
     twice = sorted({name for name in held if held.count(name) > 1}) if len(set(held)) < len(held) else []
     claim(not twice, f"{made.spec} holds {', '.join(twice)} twice.")
     _check_course(made, groups)
+    if made.adaptation is not None:
+        _check_adaptation(made, made.adaptation, groups)
     _check_spec(made, stages)
     return made
 
@@ -55,12 +60,42 @@ def _check_course(made: Strategy, groups: Groups) -> None:
         claim(bool(active), f"{made.spec} lets nothing learn at progress {moment}.")
 
 
+def _check_adaptation(made: Strategy, adaptation: Adaptation, groups: Groups) -> None:
+    lines, able = adaptation.lines(groups), {group.stage for group in groups}
+    claim(adaptation.times > 0, f"{made.spec} never decides.")
+    claim(set(lines) <= able, f"{made.spec} may move to lines that have no group: {sorted(set(lines) - able)}.")
+    for moment in _MOMENTS:
+        left = {stage for stage in made.active(groups, moment) if stage >= max(lines, default=0)}
+        claim(bool(left), f"{made.spec} could leave nothing to learn at progress {moment}.")
+    story = _decisions(made, groups)
+    claim(_decisions(made, groups) == story, f"{made.spec} decides otherwise on equal signals.")
+    came = [decisions.line for decisions in story]
+    claim(came == sorted(came), f"{made.spec} lowers its line: {came}.")
+    claim(set(came) <= {0, *lines}, f"{made.spec} moves to a line that it does not name: {came}.")
+    kept = Decisions(*json.loads(json.dumps(story[-1])))
+    claim(kept == story[-1], f"{made.spec} keeps decisions that JSON cannot hold.")
+
+
+def _decisions(made: Strategy, groups: Groups) -> list[Decisions]:
+    """Return what is decided on made-up signals: gradients that shake, and then settle."""
+    assert made.adaptation is not None
+    rng, found = random.Random(0), [Decisions()]
+    for moment in _MOMENTS[1:]:
+        learning = [s for s in made.active(groups, moment) if s >= found[-1].line]
+        signals = Signals(moment, {stage: 2.0 ** rng.uniform(-2, 2) if moment < 0.5 else 1.0 for stage in sorted(learning)})
+        found.append(made.adaptation.decide(groups, signals, found[-1]))
+    return found
+
+
 def _check_spec(made: Strategy, stages: Stages) -> None:
     again, groups = strategy(made.spec), made.groups(stages)
     claim(again.spec == made.spec, f"{made.spec} says {again.spec} once it was parsed.")
     claim(again.groups(stages) == groups, f"{made.spec} makes other groups once it was parsed.")
     same = _course(again, groups, _MOMENTS) == _course(made, groups, _MOMENTS)
     claim(same, f"{made.spec} opens other stages once it was parsed.")
+    claim((again.adaptation is None) == (made.adaptation is None), f"{made.spec} adapts only before it was parsed, or after.")
+    if made.adaptation is not None:
+        claim(_decisions(again, groups) == _decisions(made, groups), f"{made.spec} decides otherwise once it was parsed.")
 
 
 def _course(made: Strategy, groups: Groups, moments: Iterable[float]) -> dict[float, frozenset[int]]:

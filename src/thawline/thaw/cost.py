@@ -22,12 +22,16 @@ class Measured(NamedTuple):
 
 
 class Outlook(NamedTuple):
-    """What a cut is predicted to cost over a whole training, in seconds; `size` are bytes on disk, `reads` examples read."""
+    """What a cut is predicted to cost over a whole training, in seconds; `size` are bytes on disk, `reads` examples read.
+
+    Of `stored` the seconds `filled` come before the first read.
+    """
 
     computed: float
     stored: float
     size: float
     reads: float
+    filled: float
 
     @property
     def pays(self) -> bool:
@@ -57,5 +61,6 @@ def outlook(cost: Measured, *, examples: int, missing: int, reads: float, write:
     False
     """
     anew = reads * cost.seconds
-    kept = missing * (cost.seconds + cost.size / write) + reads * (cost.size / read + _PER_READ)
-    return Outlook(anew, kept, examples * cost.size, reads)
+    filled = missing * (cost.seconds + cost.size / write)
+    kept = filled + reads * (cost.size / read + _PER_READ)
+    return Outlook(anew, kept, examples * cost.size, reads, filled)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple, Protocol, final
@@ -50,7 +51,8 @@ class Prefix:
     """The frozen part of a model. `cuts` are the depths at which it may be cut, lowest first; without any it runs in place.
 
     Stored or not, found or computed, an example's tensor is the same bits: it comes out of one shape, in one dtype. `autocast`
-    is the arithmetic, `each` maps a function over batches and may do so in several threads; `computed` counts examples.
+    is the arithmetic, `each` maps a function over batches and may do so in several threads. `computed` counts examples,
+    `seconds` what they and reading took.
     """
 
     def __init__(
@@ -67,7 +69,8 @@ class Prefix:
         self._autocast, self._each, self._say, self._lock = autocast, each, say, threading.Lock()
         self._dtypes: dict[int, torch.dtype] = {}
         self._ahead: dict[tuple[int, bytes], Tensor] = {}
-        self.computed = 0
+        self._thread = threading.get_ident()
+        self.computed, self.seconds = 0, 0.0
 
     def depth(self, thaw_line: int) -> int:
         """Return the deepest cut that is not above the thaw line, 0 for none."""
@@ -79,12 +82,16 @@ class Prefix:
         if depth == 0 or replica.replay is None:
             yield
             return
-        hidden = replica.replay.joined(self._rows(replica, data, indices, depth=depth), batch.inputs)
+        with self._clocked():
+            hidden = replica.replay.joined(self._rows(replica, data, indices, depth=depth), batch.inputs)
         with replica.replay.replaying(depth, hidden):
             yield
 
-    def fill(self, data: Data, thaw_line: int, told: Callable[[int], object] = lambda done: None) -> None:
-        """Compute and store what is not there yet of the tensors that replaying at this thaw line needs."""
+    def fill(self, data: Data, thaw_line: int, told: Callable[[int, int], object] = lambda done, total: None) -> None:
+        """Compute and store what is not there yet of the tensors that replaying at this thaw line needs.
+
+        `told` is called with the number of examples done, and of all that are to be computed.
+        """
         depth = self.depth(thaw_line)
         shelf = self.below.shelves.get(depth)
         if shelf is None:
@@ -101,11 +108,11 @@ class Prefix:
 
         done = 0
         try:
-            with shelf.writer() as writer:
+            with self._clocked(), shelf.writer() as writer:
                 for group, rows in self._each(run, shapes):
                     writer.add([keys[i] for i in group.indices], [row.cpu() for row in rows])
                     done += len(rows)
-                    told(done)
+                    told(done, len(first))
         except StoreError as error:
             self._say(f"warning: {error} What is not stored is computed anew each time.")
 
@@ -121,8 +128,9 @@ class Prefix:
 
         with self.replicas.taken() as replica:
             shapes = self._groups(replica, data, indices, depth=depth)
-        for group, rows in self._each(run, shapes):
-            self._ahead |= {(depth, data.digests[i]): row for i, row in zip(group.indices, rows, strict=True)}
+        with self._clocked():
+            for group, rows in self._each(run, shapes):
+                self._ahead |= {(depth, data.digests[i]): row for i, row in zip(group.indices, rows, strict=True)}
 
     def compute(self, data: Data, indices: np.ndarray, depth: int) -> list[Tensor]:
         """Return the tensors of some examples at `depth`, computed anew."""
@@ -130,12 +138,21 @@ class Prefix:
             shapes = self._groups(replica, data, indices, depth=depth)
             return [row for group in shapes for row in self._computed(replica, data, group, depth=depth)]
 
+    def tensors(self, data: Data, indices: np.ndarray, depth: int) -> list[Tensor]:
+        """Return the tensors of some examples at `depth` as they are kept; what is not there is computed."""
+        with self.replicas.taken() as replica, self._autocast():
+            return self._kept(replica, data, indices, depth=depth)
+
     def _rows(self, replica: Replica, data: Data, indices: np.ndarray, *, depth: int) -> list[Tensor]:
+        rows = self._kept(replica, data, indices, depth=depth)
+        return [row.to(self._computes_in(replica, data, depth)) for row in rows]
+
+    def _kept(self, replica: Replica, data: Data, indices: np.ndarray, *, depth: int) -> list[Tensor]:
         found = self._stored(data, indices, depth)
         absent = list(dict.fromkeys(int(i) for i in indices if int(i) not in found))
         for group in self._groups(replica, data, absent, depth=depth):
             found |= zip(map(int, group.indices), self._computed(replica, data, group, depth=depth), strict=False)
-        return [found[int(i)].to(self._computes_in(replica, data, depth)) for i in indices]
+        return [found[int(i)] for i in indices]
 
     def _stored(self, data: Data, indices: np.ndarray, depth: int) -> dict[int, Tensor]:
         shelf = self.below.shelves.get(depth)
@@ -171,6 +188,16 @@ class Prefix:
                 if all(int(i) in rows for i in indices):
                     return lower, replay.joined([rows[int(i)] for i in indices], inputs)
         return 0, None
+
+    @contextmanager
+    def _clocked(self) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            aside = threading.get_ident() != self._thread  # beside the other workers
+            with self._lock:
+                self.seconds += (time.perf_counter() - start) / (len(self.replicas.models) if aside else 1)
 
     def _groups(self, replica: Replica, data: Data, indices: Sequence[int] | np.ndarray, *, depth: int) -> list[Group]:
         layout = _replay_of(replica).layout(depth)

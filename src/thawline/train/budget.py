@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +11,7 @@ from torch import nn
 
 from thawline.train.learner import Learner
 from thawline.train.loop import Gradients, Rhythm
+from thawline.train.steps import Order
 
 _STEPS = 4  # measured
 _SLACK = 0.98  # the machine's speed drifts; the deadline of the loop catches what this does not
@@ -39,19 +40,31 @@ def step_seconds(learner: Learner, gradients: Gradients, rhythm: Rhythm) -> floa
     """Measure the seconds of a step by computing gradients that are thrown away; the weights stay as they are."""
     learner.open(rhythm.total)  # the end of training is where most is learning
     gradients.prefix.fill(gradients.data, learner.thaw_line)
-    order = gradients.order
+
+    def step(number: int) -> None:
+        gradients(learner, number, 1.0)
+        learner.forget()
+
+    return mean_seconds(step, spread(gradients.order, _STEPS))
+
+
+def spread(order: Order, count: int) -> list[int]:
+    """Return `count` steps of the first epoch that stand for all of it."""
     tokens = [int(order.lengths[order.examples(step)].sum()) for step in range(order.steps_per_epoch)]
     # Of like share among the steps of an epoch by their tokens: where order goes by length, neighbours are all long or short.
     by_tokens = np.argsort(tokens)
-    spread = [int(by_tokens[int((place + 0.5) / _STEPS * len(tokens))]) for place in range(_STEPS)]
+    return [int(by_tokens[int((place + 0.5) / count * len(tokens))]) for place in range(count)]
+
+
+def mean_seconds(action: Callable[[int], object], numbers: Sequence[int]) -> float:
+    """Return how long an action takes, the second time that it is done with each of these numbers."""
     seconds = 0.0
-    for step in spread:
+    for number in numbers:
         for measured in (False, True):  # kernels for a new shape are made in its first pass, which may take twice as long
             start = time.monotonic()
-            gradients(learner, step, 1.0)
-            learner.forget()
+            action(number)
             seconds += (time.monotonic() - start) * measured
-    return seconds / _STEPS
+    return seconds / len(numbers)
 
 
 def seconds_of(action: Callable[[nn.Module], object], model: nn.Module) -> float:

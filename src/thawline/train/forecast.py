@@ -2,48 +2,111 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
 from thawline.strategies.base import Groups
 
 _FLOAT = 4  # bytes
-# Activations kept for the backward pass, in bytes of float32 for each token, layer and unit of width: twice the 34 that
-# Korthikanti et al. 2022, "Reducing Activation Recomputation", equation 1, count in 16 bit; fused attention keeps no scores.
-_ACTIVATION = 68
-_HEADROOM = 300 << 20  # allocator, tokenizer, batches
+# Numbers kept for the backward pass of one layer, for each token: in units of its width, and for each head and key. What
+# Korthikanti et al. 2022, "Reducing Activation Recomputation", equation 1, count, with dropout masks that take as much room as
+# what they are multiplied with.
+_PER_WIDTH, _PER_KEY = 20, 3
+_FROZEN = 4096 * 12  # numbers for each unit of width while a canonical batch goes through a frozen layer
+_HEADROOM = 100 << 20  # allocator, batches, evaluation
+# oneDNN, which computes in bfloat16, makes code for each shape that it meets, a megabyte for each product and its gradients,
+# and forgets the oldest where both its caches are full.
+_PRODUCTS, _KERNEL = 15, 1 << 20
+_CACHES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
+
+
+class Seen(NamedTuple):
+    """What steps were seen to hold: the most tokens under way at once, padding included, and the shapes of a whole run."""
+
+    tokens: int
+    shapes: int
 
 
 class Forecast(NamedTuple):
-    """Bytes beyond what is used now: `fixed` whatever the batch, `row` for each example of a micro-batch at full length."""
+    """Bytes beyond what is used now: whatever the batch, and for each of the `rows` examples that are under way at once.
 
-    fixed: int
+    `saving` is a copy of the weights, in memory at the end when activations are not.
+    """
+
+    gradients: int
+    optimizer: int
     row: int
     rows: int
+    workspace: int
+    saving: int
+
+    @property
+    def fixed(self) -> int:
+        """What does not depend on the batch."""
+        return self.gradients + self.optimizer + self.workspace
+
+    @property
+    def activations(self) -> int:
+        """What is kept for the backward pass."""
+        return self.row * self.rows
+
+    @property
+    def peak(self) -> int:
+        """All of it while training."""
+        return self.fixed + self.activations
 
     @property
     def total(self) -> int:
-        """All of it."""
-        return self.fixed + self.row * self.rows
+        """All of it, up to the end of the run."""
+        return self.fixed + max(self.activations, self.saving)
 
 
-def forecast(model: Any, groups: Groups, lengths: np.ndarray, *, rows: int) -> Forecast:
-    """Predict the memory that training adds once the weights are loaded.
+def forecast(
+    model: Any,
+    groups: Groups,
+    lengths: np.ndarray,
+    *,
+    rows: int,
+    seen: Seen | None = None,
+    workers: int = 1,
+    moments: int = 2,
+) -> Forecast:
+    """Predict the memory that training adds once the weights are loaded, in the dtype that they have now.
 
-    Gradients and two moments for what learns, a second copy of the weights while saving, and activations of the longest
-    micro-batch of `rows` examples, above the lowest stage that learns. `lengths` [N] are in tokens.
+    Gradients, in float32 and as they come, `moments` of the optimiser for what learns, and activations above the lowest stage
+    that learns, of what was `seen` of the steps for all `workers` together; without it, of the longest `rows` examples.
+    `lengths` [N] are in tokens.
     """
     named = dict(model.named_parameters())
+    size = next(iter(named.values())).element_size()
     learned = sum(named[name].numel() for group in groups for name in group.parameters)
-    weights = sum(parameter.numel() for parameter in named.values())
     config = model.config.get_text_config()
-    layers = getattr(config, "num_hidden_layers", 12)
-    width = getattr(config, "hidden_size", 768)
-    learning = min(layers, layers - min((group.stage for group in groups), default=0) + 1)
-    longest = int(np.sort(lengths)[-rows:].mean()) if len(lengths) else 0
-    fixed = _FLOAT * (3 * learned + weights) + _HEADROOM
-    return Forecast(fixed, longest * width * _ACTIVATION * max(1, learning), rows)
+    layers, width = getattr(config, "num_hidden_layers", 12), getattr(config, "hidden_size", 768)
+    lowest = min((group.stage for group in groups), default=0)
+    longest = np.sort(lengths)[-rows:]
+    each = (seen.tokens / rows if seen is not None else float(longest.mean())) if len(lengths) else 0.0
+    keys = getattr(config, "num_attention_heads", 12) * int(longest.max(initial=0))
+    above = max(0, min(layers, layers - lowest + 1))
+    row = each * size * (_PER_WIDTH * width + _PER_KEY * keys) * above
+    shapes = seen.shapes if seen is not None and size < _FLOAT and above else 0
+    return Forecast(
+        gradients=learned * (_FLOAT + size * workers),
+        optimizer=learned * _FLOAT * moments,
+        row=int(row),
+        rows=rows,
+        workspace=_HEADROOM + kernel_bytes(shapes) + (_FROZEN * width * size * workers if lowest else 0),
+        saving=_FLOAT * sum(parameter.numel() for parameter in named.values()),
+    )
+
+
+def kernel_bytes(shapes: int) -> int:
+    """Return what oneDNN keeps for so many shapes."""
+    if not torch.backends.mkldnn.is_available():
+        return 0
+    return min(_PRODUCTS * shapes, max(int(os.environ.get(name, 1024)) for name in _CACHES)) * _KERNEL
 
 
 def advice(needed: Forecast, left: int, *, rows: int, accumulation: int) -> str:

@@ -15,6 +15,7 @@ from thawline.strategies.base import Groups, Strategy
 from thawline.train.masters import Masters
 from thawline.train.optimize import load_state, set_rates, state_tensors
 from thawline.train.schedule import Schedule
+from thawline.train.watch import Watch
 
 
 @final
@@ -37,6 +38,8 @@ class Learner:
 
     def __post_init__(self) -> None:
         self._active: frozenset[int] | None = None
+        schedule = self.schedule
+        self.watch = Watch(self.strategy.adaptation, self.groups, total=schedule.total, warmup=schedule.warmup)
 
     @property
     def thaw_line(self) -> int:
@@ -46,9 +49,10 @@ class Learner:
     def open(self, step: int) -> bool:
         """Let the stages learn that the strategy opens at this step, and freeze the others: eval mode, no gradient.
 
-        Returns whether anything changed.
+        Returns whether anything changed. What has settled is frozen for good, so its optimiser's state goes too.
         """
-        active = self.strategy.active(self.groups, step / self.schedule.total)
+        line = self.watch.line(step)
+        active = frozenset(i for i in self.strategy.active(self.groups, step / self.schedule.total) if i >= line)
         if active == self._active:
             return False
         self._active = active
@@ -60,6 +64,8 @@ class Learner:
                     # own mode (SpecAugment, dropping layers) stays off while that one is frozen.
                     modules[name].training = index in active
         self.masters.open(learning)
+        for name in self._learning(frozenset(range(line))):
+            self.optimizer.state.pop(self.masters.named[name], None)
         return True
 
     def _learning(self, active: frozenset[int]) -> frozenset[str]:
@@ -68,8 +74,11 @@ class Learner:
     def step(self, done: int, weight: float) -> tuple[float, dict[str, float]]:
         """Divide the summed gradients by `weight`, clip, and step at the rates after `done` steps; return norm and rates."""
         rates = set_rates(self.optimizer, self.schedule(done))
-        gradients = [p.grad for p in self._parameters if p.grad is not None]
-        norm = float(torch.nn.utils.get_total_norm(gradients)) / weight
+        moved = [(stage, p.grad) for stage, p in self._parameters if p.grad is not None]
+        gradients = [gradient for _, gradient in moved]
+        norms = torch.stack(torch._foreach_norm(gradients))
+        norm = float(torch.linalg.vector_norm(norms)) / weight
+        self.watch.see(done, [stage for stage, _ in moved], norms / weight)
         clip = min(1.0, self.max_norm / (norm + 1e-6)) if self.max_norm else 1.0
         torch._foreach_mul_(gradients, clip / weight)
         self.optimizer.step()
@@ -82,8 +91,9 @@ class Learner:
         self.optimizer.zero_grad(set_to_none=True)
 
     @cached_property
-    def _parameters(self) -> list[nn.Parameter]:
-        return [p for group in self.optimizer.param_groups for p in group["params"]]
+    def _parameters(self) -> list[tuple[int, nn.Parameter]]:
+        """Each with its stage."""
+        return [(group["stage"], p) for group in self.optimizer.param_groups for p in group["params"]]
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """Return what a checkpoint must hold: weights and buffers that training can change, and the optimiser's state."""

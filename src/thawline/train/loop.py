@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from thawline.data.batch import on_grid
 from thawline.errors import DivergedError
 from thawline.tasks.base import Objective, Step
 from thawline.tasks.supervised import Supervised
@@ -26,7 +27,10 @@ from thawline.types import Batch
 
 
 class Moment(NamedTuple):
-    """Something that observers may want to know: `kind` is "step", "evaluation", "checkpoint" or "end"."""
+    """Something that observers may want to know: `kind` is "step", "features", "evaluation", "checkpoint" or "end".
+
+    "features" is told while the outputs of the frozen part are stored; its record has "done" and "total", in examples.
+    """
 
     kind: str
     step: int
@@ -68,7 +72,8 @@ class Gradients:
 
         def part(item: tuple[int, np.ndarray]) -> tuple[dict[str, float], Sequence[Tensor | None]]:
             place, indices = item
-            batch = on_device(self.data.batch(indices), self.device)
+            length = int(on_grid(self.data.lengths[indices], self.order.longest).max())
+            batch = on_device(self.data.batch(indices, length), self.device)
             draws, replaying = self.device.draws(self.seed, step, place), self.prefix.replaying
             with (
                 self.prefix.replicas.taken() as replica,
@@ -108,7 +113,10 @@ class Rhythm:
 
 @dataclass
 class State:
-    """What a checkpoint holds beside tensors; `seconds` are those of training, evaluating and saving so far."""
+    """What a checkpoint holds beside tensors; `seconds` are those of training, evaluating and saving so far.
+
+    `watched` is what the learner's strategy decided while training, and what it will decide by.
+    """
 
     step: int = 0
     standing: Standing = field(default_factory=Standing)
@@ -116,13 +124,15 @@ class State:
     examples: int = 0
     tokens: int = 0
     ended: str | None = None
+    watched: dict[str, Any] | None = None
 
 
 @final
 class Loop:
     """Trains a learner; `evaluate` is called by value and returns metrics of the validation set.
 
-    `observers` are told of every moment; `deadline`, a reading of time.monotonic, ends the training at the first step past it.
+    `observers` are told of every moment; `deadline`, a reading of time.monotonic, ends the training at the first step past it;
+    `settled` is called with a line that the strategy has decided on, and the step, before what lies below is computed.
     """
 
     def __init__(
@@ -139,6 +149,7 @@ class Loop:
         self.evaluate, self.checkpoints = evaluate, checkpoints
         self.observers: Sequence[Observer] = ()
         self.deadline: float | None = None
+        self.settled: Callable[[int, int], object] = lambda line, step: None
         self.state = State()
 
     def resume(self) -> bool:
@@ -149,6 +160,8 @@ class Loop:
         tensors, state = kept
         self.learner.load(tensors)
         self.state = State(**{**state, "standing": Standing(*state["standing"])})
+        if self.state.watched is not None:
+            self.learner.watch.load(self.state.watched)
         return True
 
     def run(self) -> State:
@@ -173,7 +186,9 @@ class Loop:
         state, learner = self.state, self.learner
         start = time.monotonic()
         if learner.open(state.step):
-            self.gradients.prefix.fill(self.gradients.data, learner.thaw_line)
+            if (line := learner.watch.decisions.line) > 0:
+                self.settled(line, state.step)
+            self.gradients.prefix.fill(self.gradients.data, learner.thaw_line, self._tell_features)
         sums = self.gradients(learner, state.step, state.step / self.rhythm.total)
         if not math.isfinite(sums["total"]):
             raise DivergedError(
@@ -210,7 +225,7 @@ class Loop:
     def _save(self) -> None:
         state = self.state
         best = state.standing.step == state.step and state.standing.value is not None
-        kept = {**vars(state), "standing": list(state.standing)}
+        kept = {**vars(state), "standing": list(state.standing), "watched": self.learner.watch.state()}
         if self.gradients.device.is_main:
             self.checkpoints.save(state.step, self.learner.tensors(), kept, best=best)
         self._tell("checkpoint", {"best": best})
@@ -219,6 +234,9 @@ class Loop:
         start = time.monotonic()
         action()
         self.state.seconds[what] += time.monotonic() - start
+
+    def _tell_features(self, done: int, total: int) -> None:
+        self._tell("features", {"done": done, "total": total})
 
     def _tell(self, kind: str, record: Mapping[str, Any]) -> None:
         for observer in self.observers:

@@ -6,7 +6,8 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, final
 
@@ -49,10 +50,14 @@ class ProgressBar:
         self._bar = Progress(*columns, *left, console=self.console, disable=not self.console.is_terminal, transient=True)
         self._task = self._bar.add_task(self.title, total=None, told="")
         self._start: tuple[float, int] | None = None
+        self._filling: tuple[Any, float] | None = None
 
     def __call__(self, moment: Moment) -> None:
         if moment.kind == "end":
             self.close()
+            return
+        if moment.kind == "features":
+            self._fill(moment.record["done"], moment.record["total"])
             return
         self._start = self._start or (time.monotonic(), moment.step)
         if moment.kind == "evaluation" and self.metric in moment.record:
@@ -60,8 +65,24 @@ class ProgressBar:
         loss = f"loss {moment.record['loss']:.4f}" if "loss" in moment.record else ""
         told = "  ".join(part for part in (loss, self._judged) if part)
         self._bar.start()
-        self._bar.update(self._task, description=self.title, total=moment.total, completed=moment.step, told=told)
+        self._bar.update(self._task, description=self.title, total=moment.total, completed=moment.step, told=told, visible=True)
         self._say(moment, told)
+
+    def _fill(self, done: int, total: int) -> None:
+        what, now = "storing what the frozen part computes", time.monotonic()
+        # A task of its own, so that the time left is not told from the speed of steps.
+        self._filling = self._filling or (self._bar.add_task(what, total=total, told=""), now)
+        task, start = self._filling
+        self._bar.update(self._task, visible=False)
+        self._bar.start()
+        self._bar.update(task, total=total, completed=done)
+        if done >= total:
+            self._bar.remove_task(task)
+            self._filling = None
+        elif not self.console.is_terminal and now - max(self._said, start) > _QUIET_SECONDS:
+            self._said = now
+            left = (now - start) / done * (total - done)
+            self.console.print(f"{what}: {done:,}/{total:,}  about {left:.0f} s left", highlight=False)
 
     def _say(self, moment: Moment, told: str) -> None:
         now = time.monotonic()
@@ -82,6 +103,21 @@ class ProgressBar:
     def close(self) -> None:
         """Take the bar away."""
         self._bar.stop()
+
+
+@contextmanager
+def filling(shown: bool = True) -> Iterator[Callable[[int, int], None]]:
+    """Give a function that is told how many of how many examples are stored, and show it if `shown`."""
+    bar = ProgressBar("")
+
+    def told(done: int, total: int) -> None:
+        if shown:
+            bar(Moment("features", 0, 0, {"done": done, "total": total}))
+
+    try:
+        yield told
+    finally:
+        bar.close()
 
 
 def refuse_trackers(names: Sequence[str]) -> None:

@@ -7,7 +7,7 @@ from typing import final
 
 import numpy as np
 
-from thawline.data.batch import epoch_order, shared_batches
+from thawline.data.batch import epoch_order, on_grid, shared_batches
 
 
 @final
@@ -19,6 +19,7 @@ class Order:
 
     def __init__(self, lengths: np.ndarray, batch_size: int, *, seed: int, by_length: bool = False) -> None:
         self.lengths, self.batch_size, self.seed, self.by_length = lengths, batch_size, seed, by_length
+        self.longest = int(lengths.max(initial=0))
         self._epoch: tuple[int, np.ndarray] = (-1, np.empty(0, int))
 
     @cached_property
@@ -40,6 +41,6 @@ class Order:
         examples = self.examples(step)
         if workers == 0:
             return [examples[start : start + max_examples] for start in range(0, len(examples), max_examples)]
-        lengths = self.lengths[examples]
+        lengths = on_grid(self.lengths[examples], self.longest)
         parts = shared_batches(lengths, workers, max_examples=max_examples)
         return [examples[part] for part in parts]

@@ -1,0 +1,260 @@
+"""Features for a model of one's own: what the lower stages of a model make of each example, from the store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple, final
+
+import numpy as np
+import pyarrow as pa
+import torch
+from pyarrow import parquet
+from torch import Tensor
+
+from thawline.data.cache import written_aside
+from thawline.data.check import truncation
+from thawline.data.columns import Columns, infer
+from thawline.data.dataset import Dataset, load_one
+from thawline.data.examples import Examples
+from thawline.data.labels import Form
+from thawline.data.read import read
+from thawline.errors import ModelError, RunError, UserError, did_you_mean
+from thawline.models.load import load_config, load_processor
+from thawline.models.stages import Stages
+from thawline.recipe import Recipe, recipe_from
+from thawline.run.assemble import Assembled, Decisions, decide, loaded
+from thawline.run.below import bare_prefix, cuts_of, shelf_of, store_of
+from thawline.run.carry_out import device_of, silent
+from thawline.run.data import cache_of
+from thawline.run.derive import max_length
+from thawline.run.folder import RunFolder
+from thawline.run.lighten import lighten
+from thawline.run.prepare import Prepared, Say, fit_processor, source_of, supervised, tell
+from thawline.strategies.base import Group, Strategy
+from thawline.tasks.base import TEXT_TASK, task_class
+from thawline.tasks.supervised import Supervised
+from thawline.thaw.prefix import Prefix
+from thawline.train.device import Device
+from thawline.train.workers import Workers
+from thawline.types import Finding
+
+Given = Sequence[str] | Mapping[str, Any]
+"""Settings of a recipe: `key=value` texts, or Python arguments."""
+POOLS = ("mean", "first", "last", "none")
+_TOKENS = 1 << 15  # in memory at a time, and in a row group
+
+
+class Wanted(NamedTuple):
+    """Which features: `stage` is what they go into (None: the head), by number or name; `pool` one of POOLS."""
+
+    stage: int | str | None = None
+    pool: str = "mean"
+
+
+class _Origin(NamedTuple):
+    """A model to take features of: its recipe, and what a run decided and read its columns by, if it is one of a run."""
+
+    recipe: Recipe
+    decisions: Decisions
+    columns: Columns | None
+
+
+@final
+@dataclass(frozen=True)
+class Features:
+    """The features of examples at a depth. `fill` computes what is missing, `batches` yields them as they are written."""
+
+    prefix: Prefix
+    data: Supervised
+    columns: Mapping[str, pa.ChunkedArray]
+    depth: int
+    pool: str
+    workers: Workers
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    @property
+    def missing(self) -> int:
+        """How many examples are not in the store."""
+        shelf = self.prefix.below.shelves.get(self.depth)
+        return len(shelf.missing(self.data.digests)) if shelf is not None else len(self)
+
+    def fill(self, told: Callable[[int, int], object] = lambda done, total: None) -> None:
+        """Compute and store what is missing; `told` is called with the number done and of all."""
+        self.prefix.fill(self.data, self.depth, told)
+
+    def batches(self, told: Callable[[int], object] = lambda done: None) -> Iterator[pa.RecordBatch]:
+        """Yield rows in the order of the examples: id, label and split where there are any, and "features"."""
+        ends = np.flatnonzero(np.diff(np.cumsum(self.data.lengths, dtype=np.int64) // _TOKENS)) + 1
+        parts = np.split(np.arange(len(self)), ends)
+        done = 0
+        for indices, vectors in self.workers.each(lambda part: (part, self._vectors(part)), parts):
+            rows = {name: column.slice(done, len(indices)).combine_chunks() for name, column in self.columns.items()}
+            yield pa.record_batch({**rows, "features": vectors})
+            done += len(indices)
+            told(done)
+
+    def _vectors(self, indices: np.ndarray) -> pa.Array:
+        rows = [row.float() for row in self.prefix.tensors(self.data, indices, self.depth)]
+        if not self._of_positions:
+            return _listed(torch.stack([row.flatten() for row in rows]))
+        if self.pool == "none":
+            offsets = np.cumsum([0, *map(len, rows)], dtype=np.int32)
+            return pa.ListArray.from_arrays(pa.array(offsets), _listed(torch.cat(rows)))
+        return _listed(torch.stack([_POOLED[self.pool](row) for row in rows]))
+
+    @property
+    def _of_positions(self) -> bool:
+        with self.prefix.replicas.taken() as replica:
+            assert replica.replay is not None, "a depth was given"
+            return replica.replay.layout(self.depth).time is not None
+
+
+_POOLED: dict[str, Callable[[Tensor], Tensor]] = {
+    "mean": lambda row: row.mean(0),
+    "first": lambda row: row[0],
+    "last": lambda row: row[-1],
+}
+
+
+def _listed(vectors: Tensor) -> pa.FixedSizeListArray:
+    return pa.FixedSizeListArray.from_arrays(pa.array(vectors.flatten().numpy()), vectors.shape[1])
+
+
+def features_of(model: str | Path, data: Any, given: Given = (), *, wanted: Wanted, say: Say) -> Features:
+    """Return the features of data, none of which has been computed yet; `model` is a run's folder, or a model by its name.
+
+    `given` are settings of a recipe. Raises UserError for a stage or a pool that is not one, and what loading raises.
+    """
+    if wanted.pool not in POOLS:
+        raise UserError(f"There is no pool {wanted.pool!r}{did_you_mean(wanted.pool, POOLS) or '.'} Known: {', '.join(POOLS)}.")
+    origin = _origin(model, data, given)
+    device = device_of(origin.recipe)
+    prepared, columns = _prepared(origin, data, say)
+    found, stages = loaded(prepared, say)
+    depth = depth_of(stages, wanted.stage)
+    assembled = Assembled(prepared.recipe, found, stages, *_below(stages, depth))
+    found.to(device.device)
+    reasons = list[str]()
+    if not cuts_of(prepared, assembled, say=reasons.append):
+        why = " ".join(reason.rpartition("anew each time: ")[2] for reason in reasons)
+        raise ModelError(f"Features cannot be taken at stage {depth} ({stages[depth].name}): {why}")
+    decisions = _decisions(origin, prepared, device, say=say)
+    workers = Workers(decisions["workers"], decisions["threads"])
+    lighten(prepared, assembled, device, decisions=decisions, say=silent)
+    prefix = bare_prefix(prepared, assembled, (depth,), device=device, workers=workers, say=say)
+    if prepared.recipe.store.features is not False:
+        shelf = shelf_of(prefix, prepared, assembled, depth=depth, device=device, store=store_of(prepared.recipe))
+        prefix.below = prefix.below._replace(shelves={depth: shelf})
+    return Features(prefix, prepared.sets["train"], columns, depth, wanted.pool, workers)
+
+
+def write(features: Features, path: Path, told: Callable[[int], object] = lambda done: None) -> None:
+    """Write features to a Parquet file, which appears when it is whole; memory stays flat."""
+    batches = features.batches(told)
+    first = next(batches)
+    with written_aside(path) as aside, parquet.ParquetWriter(aside, first.schema) as writer:
+        writer.write_batch(first)
+        for batch in batches:
+            writer.write_batch(batch)
+
+
+def depth_of(stages: Stages, stage: int | str | None) -> int:
+    """Return how many stages lie below `stage`, a number or a name; None is the head. Raises UserError for another."""
+    names = [one.name for one in stages]
+    if stage is None:
+        return len(names) - 1
+    number = int(stage) if str(stage).isascii() and str(stage).isdigit() else -1
+    number = names.index(str(stage)) if str(stage) in names else number
+    if not 1 <= number < len(names):
+        known = ", ".join(f"{place} ({name})" for place, name in enumerate(names) if place)
+        hint = did_you_mean(str(stage), names[1:]) or "."
+        raise UserError(f"There is no stage {stage!r} with others below it{hint} Stages: {known}.")
+    return number
+
+
+def _below(stages: Stages, depth: int) -> tuple[Strategy, tuple[Group, ...]]:
+    """Return a strategy that freezes what lies below a depth, and its groups."""
+    groups = (Group(depth, stages[depth].parameters),)
+    return Strategy("features", lambda stages: groups, lambda groups, progress: frozenset({depth})), groups
+
+
+def _origin(model: str | Path, data: Any, given: Given) -> _Origin:
+    folder = RunFolder(model)
+    path = str(data) if isinstance(data, (str, Path)) else "given"
+    if not (folder.path / "recipe.yaml").is_file():
+        return _Origin(_with(recipe_from({"model": str(model), "data": {"path": path}}), given), {}, None)
+    if not (folder.model / "config.json").is_file():
+        raise RunError(f"{folder.path} has no trained model yet; type thawline resume {folder.path} to finish the run.")
+    recipe = recipe_from(folder.trained(), data={"path": path}, model={"name": str(folder.model), "add_tokens": []})
+    known = (folder.read("data.json") or {})["columns"]
+    best = (folder.read("trials.json") or {}).get("best")
+    decisions = (folder.trial(best) if best else folder).read("decisions.json") or {}
+    return _Origin(_with(recipe, given), decisions, Columns(**{**known, "form": Form(*known["form"])}))
+
+
+def _with(recipe: Recipe, given: Given) -> Recipe:
+    return recipe_from(recipe, **given) if isinstance(given, Mapping) else recipe_from(recipe, given)
+
+
+def _prepared(origin: _Origin, data: Any, say: Say) -> tuple[Prepared, dict[str, pa.ChunkedArray]]:
+    """Return encoded examples as what a run would be prepared from, and the columns that go beside their features."""
+    recipe = origin.recipe
+    kind = task_class(TEXT_TASK if recipe.task.name == "auto" else recipe.task.name)
+    rows, columns, beside = _rows(origin, data, say)
+    name, source = str(recipe.model.name), source_of(recipe)
+    config, processor = load_config(name, **source), load_processor(name, kind.processor_class, **source)
+    fit_processor(processor, config, recipe.model.add_tokens)
+    length, note = max_length(config, processor, recipe.data.max_length)
+    if note:
+        say(f"note: {note}")
+    labels = [config.id2label[i] for i in range(config.num_labels)]  # so that the head is loaded as it is
+    task = kind(  # type: ignore[call-arg]
+        processor, problem="single_label_classification", labels=labels, max_length=length
+    )
+    task.configure(config)
+    items = supervised(task, rows, cache_of(recipe), say=say)
+    tell(filter(None, [truncation(items.items.full_lengths, length)]), say)  # type: ignore[union-attr]
+    items = replace(items, targets=np.zeros(len(items), np.int64))  # for a loss, which tells whether bfloat16 can be used
+    recipe = recipe_from(recipe, data={"max_length": length})
+    dataset = Dataset({"train": rows}, columns, (), "features", rows.fingerprint)
+    return Prepared(recipe, dataset, task, {"train": items}, config, processor, ()), beside
+
+
+def _rows(origin: _Origin, data: Any, say: Say) -> tuple[Examples, Columns, dict[str, pa.ChunkedArray]]:
+    """Read all splits of the data as one; return examples without labels, and id, label and split as columns."""
+    options, cache = origin.recipe.data, cache_of(origin.recipe)
+    source = read(data, encoding=options.encoding, cache=cache)
+    columns, found = origin.columns, [Finding("note", "read", note) for note in source.notes]
+    if columns is None:
+        columns = infer(source, text=options.text, label=options.label, id=options.id, weight=options.weight)
+        found += [Finding("note", "columns", note) for note in columns.notes]
+    tables, splits = list[pa.Table](), list[str]()
+    for split, table in source.splits.items():
+        part, told = load_one(table, columns, cache=cache)
+        found += [finding for finding in told if finding not in found]
+        tables.append(part.table.select([n for n in ("id", "text", "text_pair", "label") if n in part.table.column_names]))
+        splits += [split] * len(part)
+    tell(found, say)
+    table = pa.concat_tables(tables, promote_options="default")
+    beside = {name: table.column(name) for name in ("id", "label") if name in table.column_names}
+    if len(source.splits) > 1:
+        beside["split"] = pa.chunked_array([pa.array(splits)])
+    texts = table.drop_columns([name for name in ("label",) if name in table.column_names])
+    return Examples(texts), columns, beside
+
+
+def _decisions(origin: _Origin, prepared: Prepared, device: Device, *, say: Say) -> Decisions:
+    """Return the arithmetic and the workers of the run, else those that training would have."""
+    recipe, known = prepared.recipe, origin.decisions
+    if recipe.train.bf16 == "auto" and "bf16" in known:
+        recipe = recipe_from(recipe, train={"bf16": known["bf16"]})
+    decisions = decide(prepared, recipe, device, say=silent)
+    decisions |= {key: known[key] for key in ("threads", "workers") if key in known and recipe.train.threads is None}
+    device.bf16 = decisions["bf16"]
+    if device.bf16:
+        say("note: computed in bfloat16, as in training; train.bf16=false computes in float32")
+    return decisions

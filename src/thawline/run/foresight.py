@@ -1,0 +1,137 @@
+"""What is predicted of a training before its first step at no cost, and what it is compared with afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from thawline.data.batch import on_grid
+from thawline.memory import anonymous_bytes
+from thawline.run.assemble import Assembled, Decisions, order_of
+from thawline.run.below import Frozen
+from thawline.run.lighten import Light
+from thawline.run.prepare import Prepared
+from thawline.train.forecast import Seen, forecast
+from thawline.train.steps import Order
+
+Facts = dict[str, Any]
+_STEPS = 100  # looked at
+
+
+class Passes(NamedTuple):
+    """Tokens of the steps that were looked at: real ones, with padding in plain batches, and in the micro-batches used.
+
+    `widest` is the most that is under way at once, padding included; `shapes` are all that micro-batches had, of `steps` steps.
+    """
+
+    tokens: int
+    plain: int
+    used: int
+    widest: int
+    shapes: int
+    steps: int
+
+
+def passes(order: Order, *, rows: int, workers: int) -> Passes:
+    """Look at steps of the first epoch; plain batches have `rows` examples in the order given."""
+    tokens = plain = used = widest = 0
+    shapes = set[tuple[int, int]]()
+    steps = np.unique(np.linspace(0, order.steps_per_epoch - 1, _STEPS).astype(int))
+    for step in steps:
+        lengths = order.lengths[order.examples(int(step))]
+        parts = order.micro_batches(int(step), max_examples=rows, workers=workers)
+        sizes = [(len(part), int(on_grid(order.lengths[part], order.longest).max())) for part in parts]
+        padded = sorted((count * length for count, length in sizes), reverse=True)
+        shapes.update(sizes)
+        tokens, used = tokens + int(lengths.sum()), used + sum(padded)
+        plain += sum(len(some) * int(some.max()) for some in np.split(lengths, range(rows, len(lengths), rows)))
+        widest = max(widest, sum(padded[:workers]))
+    return Passes(tokens, plain, used, widest, len(shapes), len(steps))
+
+
+def foresight(prepared: Prepared, assembled: Assembled, light: Light, *, frozen: Frozen, decisions: Decisions) -> Facts:
+    """Return what plan.json holds: steps, padding, memory in MB (10^6 bytes), and what was decided of the frozen part."""
+    recipe, data = assembled.recipe, prepared.sets["train"]
+    rows, workers = recipe.train.per_device_train_batch_size, decisions["workers"]
+    order = order_of(data, recipe)
+    looked = passes(order, rows=rows, workers=workers)
+    seen = Seen(looked.widest, round(looked.shapes * decisions["steps"] / looked.steps))
+    needed = forecast(
+        assembled.model,
+        assembled.groups,
+        data.lengths,
+        rows=min(rows, len(data)),
+        seen=seen,
+        workers=workers,
+        moments=1 if recipe.train.optim == "sgd" else 2,
+    )
+    held = anonymous_bytes()
+    weights = _bytes_of(assembled.model, light)
+    memory = {
+        "program": held - weights,
+        "weights": weights,
+        "gradients": needed.gradients,
+        "optimizer": needed.optimizer,
+        "activations": needed.activations,
+        "workspace": needed.workspace,
+        "peak": held + needed.peak,
+    }
+    before = looked.plain - looked.tokens
+    return {
+        "steps": decisions["steps"],
+        "steps_per_epoch": order.steps_per_epoch,
+        "padding": {
+            "plain": before / looked.plain,
+            "used": (looked.used - looked.tokens) / looked.used,
+            "saved": 1 - (looked.used - looked.tokens) / before if before else 0.0,
+        },
+        "memory_mb": {name: round(size / 1e6, 1) for name, size in memory.items()},
+        "store": _store_of(frozen),
+    }
+
+
+def beside(plan: Mapping[str, Any] | None, frozen: Frozen, *, whole: bool) -> Facts:
+    """Return what metrics.json says of the plan and of what came of it.
+
+    What the frozen part took is known only of a run that was done in one piece, the `whole`.
+    """
+    found: Facts = {}
+    if plan is not None:
+        found["predicted_peak_memory_mb"] = plan["memory_mb"]["peak"]
+    prefix = frozen.prefix
+    if prefix.cuts:
+        store = (plan or {}).get("store", [])
+        found["prefix"] = {
+            "depths": list(prefix.cuts),
+            "stored": sorted(prefix.below.shelves),
+            "examples_computed": prefix.computed if whole else None,
+            "predicted_seconds": round(sum(one["seconds"] for one in store), 3) if store else None,
+            "seconds": round(prefix.seconds, 3) if whole else None,
+        }
+    return found
+
+
+def _store_of(frozen: Frozen) -> list[Facts]:
+    found = []
+    for depth, view in sorted(frozen.outlooks.items()):
+        stored = depth in frozen.prefix.below.shelves
+        found.append(
+            {
+                "depth": depth,
+                "stored": stored,
+                "size_mb": round(view.size / 1e6, 3),
+                "seconds_with": round(view.stored, 3),
+                "seconds_without": round(view.computed, 3),
+                "seconds": round(view.stored if stored else view.computed, 3),
+                "seconds_to_fill": round(view.filled, 3) if stored else 0.0,
+            }
+        )
+    return found
+
+
+def _bytes_of(model: Any, light: Light) -> int:
+    """Return the bytes of the weights, those of a model and those behind it."""
+    tensors = [*model.parameters(), *light.masters.named.values(), *([light.rows.whole] if light.rows else [])]
+    return sum({tensor.data_ptr(): tensor.nbytes for tensor in tensors}.values())
