@@ -15,7 +15,7 @@ from families import folder_of
 from thawline.errors import DivergedError, MachineError
 from thawline.recipe import recipe_from
 from thawline.run.api import recipe_for
-from thawline.run.assemble import assemble, decide, learner_of, loop_of
+from thawline.run.assemble import Footing, assemble, decide, learner_of, loop_of
 from thawline.run.lighten import lighten
 from thawline.run.prepare import prepare
 from thawline.tasks.base import plain_objective
@@ -62,13 +62,8 @@ def assembled(tmp_path: Path, **more: Any) -> Any:
     decisions = decide(prepared, parts.recipe, device, say=silent)
     workers, light = Workers(), lighten(prepared, parts, device, decisions=decisions, say=silent)
     prefix = Prefix(Replicas(parts.model), (), Below(64, {}))
-    kept = {
-        "masters": light.masters,
-        "workers": workers,
-        "prefix": prefix,
-        "checkpoints": Checkpoints(tmp_path / "checkpoints"),
-    }
-    return prepared, parts, loop_of(prepared, parts, device, decisions=decisions, **kept)
+    footing, checkpoints = Footing(device, workers, light.masters, prefix), Checkpoints(tmp_path / "checkpoints")
+    return prepared, parts, loop_of(prepared, parts, footing, decisions=decisions, checkpoints=checkpoints)
 
 
 def gradient(loop: Any, max_examples: int, order: Order | None = None) -> tuple[dict[str, float], dict[str, torch.Tensor]]:

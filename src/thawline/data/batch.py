@@ -89,12 +89,13 @@ def _runs(longest: np.ndarray[Any, Any], cost: float, rows: int) -> list[int]:
 
 
 def on_grid(lengths: np.ndarray[Any, Any], most: int) -> np.ndarray[Any, Any]:
-    """Round lengths up to even numbers, at most `most`: for every new shape of a batch kernels are made, which cost time and memory.
+    """Round lengths up to even numbers, at most `most`: kernels are made for each shape of a batch, and kept.
 
     >>> on_grid(np.array([1, 2, 7]), 7).tolist()
     [2, 2, 7]
     """
-    return np.minimum(-(-lengths // _GRID) * _GRID, most)
+    rounded: np.ndarray[Any, Any] = np.minimum(-(-lengths // _GRID) * _GRID, most)
+    return rounded
 
 
 def by_length(lengths: np.ndarray[Any, Any], *, max_examples: int, max_tokens: int) -> list[Indices]:

@@ -14,7 +14,8 @@ class Masters:
     """A model's parameters by name, in float32: its own, or copies of them behind `lower` ones that it computes with.
 
     With a `lower` dtype the model's parameters are rounded to it once a step instead of at every product, and activations are
-    kept in it. `learning` are the model's parameters that learn now, `now` their masters, in one order. Small steps are not lost, since they add up here; `restore` gives the model its parameters in float32 again.
+    kept in it. Small steps are not lost, since they add up here; `restore` gives the model its parameters in float32 again.
+    `learning` are the model's parameters that learn now, `now` their masters, in one order.
     Source: Micikevicius et al. 2018, "Mixed Precision Training", section 3.1.
     """
 
