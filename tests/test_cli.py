@@ -81,7 +81,8 @@ def test_version_and_help(thawline: Thawline) -> None:
     assert thawline("--version") == (0, f"thawline {__version__}\n", "")
     code, out, _ = thawline()
     assert code == 0
-    for verb in ["train", "evaluate", "predict", "resume", "check", "init", "doctor", "quickstart"]:
+    verbs = "plan train resume evaluate predict features store check init doctor quickstart"
+    for verb in verbs.split():
         assert f" {verb} " in out
         assert thawline(verb, "--help").code == 0
 

@@ -147,5 +147,5 @@ def test_mistakes_in_the_place_of_a_model(tmp_path: Path, capsys: pytest.Capture
         tl.features(made, str(data), **PLAIN)
 
 
-def test_the_guide_runs() -> None:
-    assert doctest.testfile(str(GUIDE), module_relative=False, encoding="utf-8", optionflags=doctest.ELLIPSIS).failed == 0
+def test_the_guide_runs(minilm: Path) -> None:
+    assert doctest.testfile(str(GUIDE), module_relative=False, encoding="utf-8").failed == 0

@@ -93,6 +93,7 @@ def features(
     ],
     data: DataPath,
     settings: Settings = None,
+    *,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="F.parquet", show_default=False, help="the file to write")
     ] = None,

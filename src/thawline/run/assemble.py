@@ -186,19 +186,19 @@ def loop_of(
     every = {"epoch": order.steps_per_epoch, "steps": recipe.train.eval_steps, "no": None}[recipe.train.eval_strategy]
     rhythm = Rhythm(steps, every, recipe.train.checkpoint_minutes * 60)
     learner = learner_of(assembled, masters, steps)
-    learner.copies = prefix.replicas.models[1:]
+    learner.copies, learner.workers = prefix.replicas.models[1:], workers
     return Loop(
         learner,
         gradients,
         rhythm,
         judge=judge_of(recipe, prepared.task.problem),
-        evaluate=evaluator(recipe, sets.get("validation"), gradients, learner) if every else None,
+        evaluate=evaluator(recipe, sets.get("validation"), gradients, learner=learner) if every else None,
         checkpoints=checkpoints,
     )
 
 
 def evaluator(
-    recipe: Recipe, data: Supervised | None, gradients: Gradients, learner: Learner
+    recipe: Recipe, data: Supervised | None, gradients: Gradients, *, learner: Learner
 ) -> Callable[[nn.Module], dict[str, float]] | None:
     """Return what measures the model on the validation set, as it is trained: in the same dtype, from the same prefix."""
     if data is None:

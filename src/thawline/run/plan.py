@@ -50,7 +50,7 @@ def plan_of(recipe: Recipe, say: Say) -> Plan:
         known: Plan = job.folder.read("plan.json") or {}
         found = {"start": time.monotonic() - start, **seconds_of(job, loop, known)}
         if recipe.train.max_minutes is not None:
-            known |= _within(recipe.train.max_minutes * 60, start - begun, found, loop)
+            known |= _within(recipe.train.max_minutes * 60, start - begun, found, loop=loop)
         found |= _total(found, known["steps"], loop)
     train = prepared.sets["train"]
     return {
@@ -99,7 +99,7 @@ def seconds_of(job: Job, loop: Loop, known: Plan) -> dict[str, float]:
     evaluation = 0.0
     if "validation" in job.prepared.sets and loop.evaluate is not None:
         some = spread_over(job.prepared.sets["validation"], _EVALUATED)
-        measured = evaluator(job.assembled.recipe, some, loop.gradients, loop.learner)
+        measured = evaluator(job.assembled.recipe, some, loop.gradients, learner=loop.learner)
         assert measured is not None, "there is something to evaluate"
         seconds = mean_seconds(lambda _: measured(loop.learner.model), [0])
         evaluation = seconds * job.prepared.sets["validation"].lengths.sum() / some.lengths.sum()
@@ -153,7 +153,7 @@ def _step_seconds(loop: Loop, first: int, count: int) -> float:
     return mean_seconds(step, numbers)
 
 
-def _within(seconds: float, spent: float, found: dict[str, float], loop: Loop) -> Plan:
+def _within(seconds: float, spent: float, found: dict[str, float], *, loop: Loop) -> Plan:
     """Return how many steps a time budget has room for, as `train.max_minutes` decides it."""
     costs = Costs(found["step"], found["evaluation"], found["ending"] + found["evaluation"] + found["fill"])
     left = seconds - spent - found["start"]

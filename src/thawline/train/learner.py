@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +17,7 @@ from thawline.train.masters import Masters
 from thawline.train.optimize import load_state, set_rates, state_tensors
 from thawline.train.schedule import Schedule
 from thawline.train.watch import Watch
+from thawline.train.workers import Workers, side_by_side
 
 
 @final
@@ -35,6 +37,7 @@ class Learner:
     schedule: Schedule
     max_norm: float | None = None
     copies: Sequence[nn.Module] = ()
+    workers: Workers | None = None
 
     def __post_init__(self) -> None:
         self._active: frozenset[int] | None = None
@@ -74,17 +77,28 @@ class Learner:
     def step(self, done: int, weight: float) -> tuple[float, dict[str, float]]:
         """Divide the summed gradients by `weight`, clip, and step at the rates after `done` steps; return norm and rates."""
         rates = set_rates(self.optimizer, self.schedule(done))
-        moved = [(stage, p.grad) for stage, p in self._parameters if p.grad is not None]
-        gradients = [gradient for _, gradient in moved]
-        norms = torch.stack(torch._foreach_norm(gradients))
+        moved = [(stage, p) for stage, p in self._parameters if p.grad is not None]
+        parameters = [parameter for _, parameter in moved]
+        # Fused optimisers treat each tensor by itself, so that threads may share them; of others nothing is known.
+        workers = self.workers if self.optimizer.defaults.get("fused") else None
+        norms = torch.empty(len(moved))
+        for places, found in side_by_side(parameters, lambda places: _norms([parameters[i] for i in places]), workers):
+            norms[places] = found
         norm = float(torch.linalg.vector_norm(norms)) / weight
         self.watch.see(done, [stage for stage, _ in moved], norms / weight)
         clip = min(1.0, self.max_norm / (norm + 1e-6)) if self.max_norm else 1.0
-        torch._foreach_mul_(gradients, clip / weight)
-        self.optimizer.step()
+        side_by_side(parameters, lambda places: self._update([parameters[i] for i in places], clip / weight), workers)
         self.forget()
-        self.masters.publish()
         return norm, rates
+
+    def _update(self, parameters: Sequence[nn.Parameter], factor: float) -> None:
+        torch._foreach_mul_([p.grad for p in parameters if p.grad is not None], factor)
+        own, optimizer = set(parameters), copy.copy(self.optimizer)  # which shares the state
+        optimizer.param_groups = [
+            {**group, "params": [p for p in group["params"] if p in own]} for group in self.optimizer.param_groups
+        ]
+        optimizer.step()
+        self.masters.publish(parameters)
 
     def forget(self) -> None:
         """Let the gradients go."""
@@ -109,7 +123,7 @@ class Learner:
         with torch.no_grad():
             for name, tensor in self._changing().items():
                 tensor.copy_(weights[name])
-        self.masters.publish(everything=True)
+        self.masters.publish()
 
     def _changing(self) -> dict[str, Tensor]:
         learned = {name for group in self.groups for name in group.parameters}
@@ -118,3 +132,7 @@ class Learner:
         weights = {n: p.data for n, p in self.masters.named.items() if n in learned}
         buffers = {n: b for n, b in self.model.named_buffers() if n.rpartition(".")[0] in modules}
         return weights | buffers
+
+
+def _norms(parameters: Sequence[nn.Parameter]) -> Tensor:
+    return torch.stack(torch._foreach_norm([p.grad for p in parameters if p.grad is not None])).float().cpu()

@@ -89,7 +89,7 @@ class Gradients:
 
         each = map if head_only else self.workers.each
         for counts, gradients in each(part, self.device.share(list(enumerate(parts)))):
-            learner.masters.add(gradients)
+            learner.masters.add(gradients, self.workers)
             sums = {key: value + counts[key] for key, value in sums.items()}
         return self.device.summed(learner.masters, sums)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import final
 
 import torch
 from torch import Tensor, nn
+
+from thawline.train.workers import Workers, side_by_side
 
 
 @final
@@ -31,6 +33,8 @@ class Masters:
             for parameter in self._model.values():
                 parameter.data = parameter.data.to(lower)
 
+        self._behind = {self.named[name]: parameter for name, parameter in self._model.items()}
+
     def open(self, learning: Collection[str]) -> None:
         """Let these parameters learn, and no others."""
         for name, parameter in self._model.items():
@@ -41,36 +45,35 @@ class Masters:
         self.learning = [self._model[name] for name in names]
         self.now = [self.named[name] for name in names]
 
-    def add(self, gradients: Sequence[Tensor | None]) -> None:
+    def add(self, gradients: Sequence[Tensor | None], workers: Workers | None = None) -> None:
         """Add the gradients of `learning`, in float32; None is a gradient of zero."""
-        fresh, old = list[tuple[Tensor, Tensor]](), list[tuple[Tensor, Tensor]]()
-        for master, gradient in zip(self.now, gradients, strict=True):
-            if gradient is None:
-                continue
-            if master.grad is not None:
-                old.append((master.grad, gradient))
-            elif gradient.dtype == master.dtype:
-                master.grad = gradient
-            else:
-                master.grad = self._sum_of(master)  # kept from step to step, since memory that is new each time costs
-                fresh.append((master.grad, gradient))
-        _each(torch._foreach_copy_, fresh)
-        _each(torch._foreach_add_, old)
+        pairs = [(master, gradient) for master, gradient in zip(self.now, gradients, strict=True) if gradient is not None]
+
+        def added(places: list[int]) -> None:
+            fresh, old = list[tuple[Tensor, Tensor]](), list[tuple[Tensor, Tensor]]()
+            for master, gradient in (pairs[place] for place in places):
+                if master.grad is not None:
+                    old.append((master.grad, gradient))
+                elif gradient.dtype == master.dtype:
+                    master.grad = gradient
+                else:
+                    master.grad = self._sum_of(master)  # kept from step to step, since memory that is new each time costs
+                    fresh.append((master.grad, gradient))
+            _each(torch._foreach_copy_, fresh)
+            _each(torch._foreach_add_, old)
+
+        side_by_side([master for master, _ in pairs], added, workers)
 
     def _sum_of(self, master: nn.Parameter) -> Tensor:
         if master not in self._sums:
             self._sums[master] = torch.empty_like(master.data)
         return self._sums[master]
 
-    def publish(self, *, everything: bool = False) -> None:
-        """Let the model have the masters' values: of what learns now, or of everything."""
+    def publish(self, masters: Iterable[nn.Parameter] | None = None) -> None:
+        """Let the model have the values of these masters, of all of them where none are named."""
         if self.lower is not None:
-            pairs = (
-                zip(self._model.values(), self.named.values(), strict=True)
-                if everything
-                else zip(self.learning, self.now, strict=True)
-            )
-            _each(torch._foreach_copy_, [(parameter.data, master.data) for parameter, master in pairs])
+            wanted = self.named.values() if masters is None else masters
+            _each(torch._foreach_copy_, [(self._behind[master].data, master.data) for master in wanted])
 
     def restore(self) -> None:
         """Give the model its parameters in float32."""

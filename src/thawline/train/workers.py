@@ -8,15 +8,18 @@ with micro-batches of their own meet once a step.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar, final
 
 import torch
+from torch import Tensor
 
 T = TypeVar("T")
 R = TypeVar("R")
 
+LEAST_NUMBERS = 1 << 18
+"""Elements of tensors that are worth a thread."""
 LEAST_ROWS = 4
 """Rows of a step that a worker should have: below that, what a pass costs beside its rows is more than what it gains."""
 
@@ -29,6 +32,22 @@ def workers_for(threads: int, rows: int) -> int:
     """
     most = max(1, min(threads, rows // LEAST_ROWS))
     return next(count for count in range(most, 0, -1) if threads % count == 0)
+
+
+def shares(tensors: Sequence[Tensor], count: int) -> list[list[int]]:
+    """Deal tensors out to `count` threads, about as many elements to each; returns their places, ascending.
+
+    >>> shares([torch.empty(300_000), torch.empty(200_000), torch.empty(400_000)], 2)
+    [[2], [0, 1]]
+    """
+    count = max(1, min(count, sum(t.numel() for t in tensors) // LEAST_NUMBERS))
+    dealt: list[list[int]] = [[] for _ in range(count)]
+    loads = [0] * count
+    for place in sorted(range(len(tensors)), key=lambda i: -tensors[i].numel()):
+        least = loads.index(min(loads))
+        dealt[least].append(place)
+        loads[least] += tensors[place].numel()
+    return [sorted(places) for places in dealt]
 
 
 @final
@@ -59,3 +78,12 @@ class Workers:
             for future in waiting:  # nothing runs on after an error, and none of it is heard of
                 future.cancel()
                 future.exception() if not future.cancelled() else None
+
+
+def side_by_side(
+    tensors: Sequence[Tensor], function: Callable[[list[int]], R], workers: Workers | None
+) -> list[tuple[list[int], R]]:
+    """Call a function with the places of each thread's share of some tensors; returns places and results."""
+    dealt = shares(tensors, workers.count if workers is not None else 1)
+    each = workers.each if workers is not None and len(dealt) > 1 else map
+    return list(zip(dealt, each(function, dealt), strict=True))
