@@ -14,13 +14,17 @@ from torch.nn import functional
 from families import FAMILIES, inputs_of, model_of
 from test_training import assembled, gradient, run
 from thawline.models.rows import Rows, embedding_of, touched
+from thawline.models.stages import Stage
+from thawline.strategies.base import Group, strategy
 from thawline.thaw.prefix import Below, Prefix
 from thawline.thaw.replicas import Replicas
 from thawline.train.draws import Draws
+from thawline.train.learner import Learner
 from thawline.train.loop import Gradients
 from thawline.train.masters import Masters
-from thawline.train.optimize import Optimization
-from thawline.train.workers import Workers, workers_for
+from thawline.train.optimize import Optimization, state_tensors
+from thawline.train.schedule import Schedule
+from thawline.train.workers import Workers, shares, workers_for
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
@@ -186,8 +190,6 @@ def test_rows_in_use_learn_as_the_whole_table_does(optim: str, decay: float) -> 
         rows = Rows(model, used) if narrow else None
         named = dict(model.named_parameters())
         optimization = Optimization(optim, 1e-2, weight_decay=decay)
-        from thawline.strategies.base import Group
-
         optimizer = optimization.build(named, (Group(0, tuple(named)),))
         for _ in range(5):
             model(**inputs).logits.square().sum().backward()
@@ -242,3 +244,33 @@ def test_run_with_narrowed_rows_saves_the_whole_vocabulary(tmp_path: Path) -> No
     assert any("every row of the word embeddings is trained" in line for line in told)
     for name, value in whole.items():
         torch.testing.assert_close(narrow[name], value, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("optim", ["adamw", "sgd", "adam"])
+def test_a_step_shared_by_threads_is_the_step_of_one(optim: str) -> None:
+    stepped = []
+    for workers in (None, Workers(2, 2)):
+        torch.manual_seed(0)
+        model = nn.Sequential(*(nn.Linear(600, 600) for _ in range(3)))
+        names = [name for name, _ in model.named_parameters()]
+        stages = tuple(Stage(f"block {i}", tuple(names[2 * i : 2 * i + 2]), (str(i),)) for i in range(3))
+        masters, made = Masters(model, torch.bfloat16), strategy("full")
+        optimizer = Optimization(optim, 1e-2).build(masters.named, made.groups(stages))
+        learner = Learner(model, stages, made, made.groups(stages), masters, optimizer, Schedule("constant", 9), 1.0)
+        learner.workers = workers
+        learner.open(0)
+        norms = []
+        for step in range(3):
+            for _ in range(2):
+                gradients = [torch.randn_like(p) for p in masters.learning]
+                masters.add(gradients, workers)
+            norms.append(learner.step(step, 2.0)[0])
+        stepped.append((norms, {n: p.detach().clone() for n, p in masters.named.items()}, state_tensors(optimizer)))
+    (one_norms, one, one_state), (norms, other, state) = stepped
+    assert norms == one_norms
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert all(torch.equal(one_state[name], state[name]) for name in one_state)
+    sizes = [torch.empty(n * 100_000) for n in (1, 5, 3, 7, 2)]
+    dealt = shares(sizes, 2)
+    assert sorted(place for places in dealt for place in places) == list(range(5))
+    assert abs(sum(sizes[i].numel() for i in dealt[0]) - sum(sizes[i].numel() for i in dealt[1])) <= 200_000
