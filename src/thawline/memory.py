@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 from collections.abc import Iterator
@@ -10,8 +11,19 @@ from types import TracebackType
 
 import psutil
 
+KERNEL_CACHES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
 _STATUS = Path("/proc/self/status")
 _ANONYMOUS = re.compile(rb"^RssAnon:\s*(\d+) kB", re.MULTILINE)
+
+
+def bound_kernels() -> None:
+    """Bound how many compiled kernels oneDNN keeps; to be called before anything is computed, and of no effect afterwards.
+
+    It makes about a megabyte of code for a product of each new shape and keeps 1,024 of them, in two caches: more than all that
+    a small model needs to learn. Batches of like length come one after the other, so that few are enough.
+    """
+    for name in KERNEL_CACHES:
+        os.environ.setdefault(name, "64")
 
 
 def anonymous_bytes() -> int:

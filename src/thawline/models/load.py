@@ -12,6 +12,7 @@ import transformers
 from safetensors import SafetensorError
 
 from thawline.errors import MachineError, ModelError
+from thawline.memory import bound_kernels
 from thawline.models.catalog import package_model
 
 
@@ -78,6 +79,7 @@ def load_model(
     auto = getattr(transformers, kind)
     if not trust_remote_code and type(config) not in auto._model_mapping:
         raise ModelError(f"A model of type {config.model_type!r} has no head for this task ({kind}); choose another model.")
+    bound_kernels()
     torch.manual_seed(seed)
     model, info = _plainly(
         name,

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from thawline.memory import KERNEL_CACHES
 from thawline.strategies.base import Groups
 
 _FLOAT = 4  # bytes
@@ -20,7 +21,6 @@ _HEADROOM = 100 << 20  # allocator, batches, evaluation
 # oneDNN, which computes in bfloat16, makes code for each shape that it meets, a megabyte for each product and its gradients,
 # and forgets the oldest where both its caches are full.
 _PRODUCTS, _KERNEL = 15, 1 << 20
-_CACHES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
 
 
 class Seen(NamedTuple):
@@ -106,7 +106,7 @@ def kernel_bytes(shapes: int) -> int:
     """Return what oneDNN keeps for so many shapes."""
     if not torch.backends.mkldnn.is_available():
         return 0
-    return min(_PRODUCTS * shapes, max(int(os.environ.get(name, 1024)) for name in _CACHES)) * _KERNEL
+    return min(_PRODUCTS * shapes, max(int(os.environ.get(name, 1024)) for name in KERNEL_CACHES)) * _KERNEL
 
 
 def advice(needed: Forecast, left: int, *, rows: int, accumulation: int) -> str:

@@ -151,6 +151,7 @@ class Loop:
         self.deadline: float | None = None
         self.settled: Callable[[int, int], object] = lambda line, step: None
         self.state = State()
+        self._interrupted: Sequence[int] = ()
 
     def resume(self) -> bool:
         """Go back to the last checkpoint, if there is one."""
@@ -168,6 +169,7 @@ class Loop:
         """Train to the end and return the state there; interrupted from the keyboard, a checkpoint is kept first."""
         state, saved = self.state, time.monotonic()
         with interrupts() as interrupted:
+            self._interrupted = interrupted
             while state.ended is None and state.step < self.rhythm.total:
                 self._timed("train", self._step)
                 if due := self._evaluation_due():
@@ -237,6 +239,9 @@ class Loop:
 
     def _tell_features(self, done: int, total: int) -> None:
         self._tell("features", {"done": done, "total": total})
+        if self._interrupted:  # filling may take minutes; what is stored stays, and no step is under way
+            self._save()
+            raise KeyboardInterrupt
 
     def _tell(self, kind: str, record: Mapping[str, Any]) -> None:
         for observer in self.observers:
