@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache
 from typing import Any, final
 
 import numpy as np
@@ -19,12 +19,13 @@ from thawline.recipe import Recipe
 from thawline.run.assemble import Assembled, Decisions, order_of
 from thawline.run.data import cache_of
 from thawline.run.prepare import Prepared, Say
+from thawline.tasks.supervised import Supervised
 from thawline.thaw.canonical import RULE
-from thawline.thaw.cost import Outlook, measure, outlook
+from thawline.thaw.cost import Measured, Outlook, measure, outlook
 from thawline.thaw.prefix import Below, Prefix
 from thawline.thaw.replay import Replay
 from thawline.thaw.replicas import Replicas
-from thawline.thaw.store import Bandwidth, Shelf, Store, bandwidth
+from thawline.thaw.store import Shelf, Store, bandwidth
 from thawline.thaw.verify import refusal
 from thawline.train.device import Device
 from thawline.train.workers import Workers
@@ -234,23 +235,26 @@ class Keeper:
 
     def _outlook(self, prefix: Prefix, cut: int, shelf: Shelf, *, steps: int) -> Outlook:
         """Predict what a depth costs that is read from in so many steps."""
-        sets = [self.prepared.sets[name] for name in ("train", "validation") if name in self.prepared.sets]
-        order = order_of(sets[0], self.assembled.recipe)
+        sets, order = self._sets(steps), order_of(self.prepared.sets["train"], self.assembled.recipe)
         evaluations = _evaluations(self.assembled.recipe, order.steps_per_epoch, steps)
-        sets = sets if evaluations else sets[:1]
-        cost = measure(prefix, sets[0], cut)
+        cost = _cost(f"{shelf.key.hex()} {self.prepared.dataset.fingerprint}", lambda: measure(prefix, sets[0], cut))
         return outlook(
             cost._replace(seconds=cost.seconds / self.decisions["workers"]),
             examples=sum(map(len, sets)),
-            missing=sum(len(shelf.missing(data.digests)) for data in sets),
+            missing=self._missing(shelf, steps=steps),
             reads=steps * order.batch_size + evaluations * sum(map(len, sets[1:])),
-            write=self._speed.write * 1e6,
-            read=self._speed.cached * 1e6,
+            write=_speed(self.store.folder).write * 1e6,
+            read=_speed(self.store.folder).cached * 1e6,
         )
 
-    @cached_property
-    def _speed(self) -> Bandwidth:
-        return bandwidth(self.store.folder)
+    def _sets(self, steps: int) -> list[Supervised]:
+        """Return what is read in so many steps: the training set, and the validation set where it is evaluated."""
+        train = self.prepared.sets["train"]
+        evaluated = _evaluations(self.assembled.recipe, order_of(train, self.assembled.recipe).steps_per_epoch, steps)
+        return [train, *(rows for name, rows in self.prepared.sets.items() if name == "validation" and evaluated)]
+
+    def _missing(self, shelf: Shelf, *, steps: int) -> int:
+        return sum(len(shelf.missing(data.digests)) for data in self._sets(steps))
 
     def _decided(self, cut: int, view: Outlook) -> bool:
         """Tell whether storing at a depth is predicted to win and has room, saying why."""
@@ -261,6 +265,17 @@ class Keeper:
         why = times if view.size <= room else f"there is room for {room / 1e6:,.0f} MB"
         self.say(f"note: {name} are {'' if stored else 'not '}stored: {why}")
         return stored
+
+
+_speed = cache(bandwidth)
+_costs = dict[str, Measured]()
+
+
+def _cost(key: str, measured: Callable[[], Measured]) -> Measured:
+    """Measure once in a process: sixteen trials over one frozen part ask sixteen times."""
+    if key not in _costs:
+        _costs[key] = measured()
+    return _costs[key]
 
 
 def _evaluations(recipe: Recipe, steps_per_epoch: int, steps: int) -> int:
