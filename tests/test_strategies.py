@@ -15,8 +15,8 @@ from torch import Tensor, nn
 import thawline as tl
 from families import EXAMPLES, FAMILIES, LAYERS, inputs_of, model_of, task_of
 from thawline.errors import UserError
-from thawline.evaluate.predict import evaluating
 from thawline.models.stages import Stage, Stages, find_stages
+from thawline.models.trace import evaluating
 from thawline.run.assemble import without_fixed
 from thawline.strategies.base import STRATEGIES, Group, Groups, Strategy, strategy
 from thawline.strategies.what import all_stages

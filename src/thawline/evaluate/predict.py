@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import nn
 
 from thawline.data.batch import by_length
 from thawline.evaluate.metrics import METRICS
+from thawline.models.trace import evaluating
 from thawline.tasks.supervised import Supervised
 from thawline.types import Batch, Prediction
 
@@ -21,18 +22,6 @@ MAX_TOKENS = 1 << 14
 Context = Callable[[], AbstractContextManager[Any]]
 Forward = Callable[[Supervised, np.ndarray, Batch], Any]
 Each = Callable[[Callable[..., Any], Iterable[Any]], Iterable[Any]]
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put a model in eval mode, and each module back into its own mode afterwards."""
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
 
 
 def outputs(

@@ -14,9 +14,10 @@ from torch import nn
 
 from thawline.errors import RecipeError, did_you_mean
 from thawline.evaluate.metrics import GREATER, METRICS, main_metric
-from thawline.evaluate.predict import evaluating, measure
+from thawline.evaluate.predict import measure
 from thawline.models.load import load_model
 from thawline.models.stages import Stages, find_stages
+from thawline.models.trace import evaluating
 from thawline.recipe import Recipe, recipe_from
 from thawline.regularize.base import regularized
 from thawline.run.derive import learning_rate

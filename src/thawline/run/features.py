@@ -21,17 +21,15 @@ from thawline.data.examples import Examples
 from thawline.data.labels import Form
 from thawline.data.read import read
 from thawline.errors import ModelError, RunError, UserError, did_you_mean
-from thawline.models.load import load_config, load_processor
 from thawline.models.stages import Stages
 from thawline.recipe import Recipe, recipe_from
 from thawline.run.assemble import Assembled, Decisions, decide, loaded
 from thawline.run.below import bare_prefix, cuts_of, shelf_of, store_of
 from thawline.run.carry_out import device_of, silent
 from thawline.run.data import cache_of
-from thawline.run.derive import max_length
 from thawline.run.folder import RunFolder
 from thawline.run.lighten import lighten
-from thawline.run.prepare import Prepared, Say, fit_processor, source_of, supervised, tell
+from thawline.run.prepare import Prepared, Say, processor_of, supervised, tell
 from thawline.strategies.base import Group, Strategy
 from thawline.tasks.base import TEXT_TASK, task_class
 from thawline.tasks.supervised import Supervised
@@ -205,12 +203,7 @@ def _prepared(origin: _Origin, data: Any, say: Say) -> tuple[Prepared, dict[str,
     recipe = origin.recipe
     kind = task_class(TEXT_TASK if recipe.task.name == "auto" else recipe.task.name)
     rows, columns, beside = _rows(origin, data, say)
-    name, source = str(recipe.model.name), source_of(recipe)
-    config, processor = load_config(name, **source), load_processor(name, kind.processor_class, **source)
-    fit_processor(processor, config, recipe.model.add_tokens)
-    length, note = max_length(config, processor, recipe.data.max_length)
-    if note:
-        say(f"note: {note}")
+    config, processor, length = processor_of(recipe, kind, say)
     labels = [config.id2label[i] for i in range(config.num_labels)]  # so that the head is loaded as it is
     task = kind(  # type: ignore[call-arg]
         processor, problem="single_label_classification", labels=labels, max_length=length

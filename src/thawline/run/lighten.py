@@ -10,6 +10,7 @@ import torch
 
 from thawline.calls import parse_call
 from thawline.models.rows import Rows, embedding_of, touched
+from thawline.models.trace import evaluating
 from thawline.recipe import Recipe
 from thawline.run.assemble import Assembled, Decisions
 from thawline.run.prepare import Prepared, Say
@@ -52,7 +53,7 @@ def narrowed(prepared: Prepared, assembled: Assembled, say: Say) -> Rows | None:
     module = embedding_of(model)
     if module is None or not _learns(module.weight, assembled):
         return None
-    if _penalised(recipe) or (recipe.train.optim != "sgd" and recipe.train.optim != "adamw" and recipe.train.weight_decay):
+    if _penalised(recipe) or (recipe.train.optim not in ("sgd", "adamw") and recipe.train.weight_decay):
         say("note: every row of the word embeddings is trained, because a penalty on the weights changes the unused ones too")
         return None
     used = _used(prepared, len(module.weight))
@@ -89,18 +90,15 @@ def _runs_in_bf16(prepared: Prepared, model: Any) -> bool:
     data = prepared.sets["train"]
     batch = data.batch(np.arange(min(2, len(data))))
     kept = {name: parameter.data for name, parameter in model.named_parameters()}
-    modes = {module: module.training for module in model.modules()}
     try:
         for parameter in model.parameters():
             parameter.data = parameter.data.to(torch.bfloat16)
         inputs = {k: v.to(torch.bfloat16) if v.is_floating_point() else v for k, v in batch.inputs.items()}
-        with torch.no_grad():
-            loss = data.task.loss(model.eval()(**inputs), batch)
+        with torch.no_grad(), evaluating(model):
+            loss = data.task.loss(model(**inputs), batch)
         return bool(torch.isfinite(loss.total))
     except (RuntimeError, ValueError, TypeError):
         return False
     finally:
         for name, parameter in model.named_parameters():
             parameter.data = kept[name]
-        for module, mode in modes.items():
-            module.training = mode

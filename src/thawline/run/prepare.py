@@ -70,12 +70,7 @@ def prepare(recipe: Recipe, say: Say, *, dataset: Dataset | None = None) -> Prep
     check_parts(recipe)
     dataset = dataset or load_dataset(recipe, say)
     recipe = with_model(recipe, dataset.splits["train"], say)
-    name, source = str(recipe.model.name), source_of(recipe)
-    config, processor = load_config(name, **source), load_processor(name, kind.processor_class, **source)
-    fit_processor(processor, config, recipe.model.add_tokens)
-    length, note = max_length(config, processor, recipe.data.max_length)
-    if note:
-        say(f"note: {note}")
+    config, processor, length = processor_of(recipe, kind, say)
     task = kind(  # type: ignore[call-arg]
         processor,
         problem=dataset.columns.problem,
@@ -95,6 +90,17 @@ def check_parts(recipe: Recipe) -> None:
     """Raise UserError for an optimiser or a schedule that is not one; those of others are imported here."""
     optimizer_class(recipe.train.optim)
     check_schedule(recipe.train.lr_scheduler_type, recipe.train.lr_scheduler_kwargs)
+
+
+def processor_of(recipe: Recipe, kind: type[Task], say: Say) -> tuple[Any, Any, int]:
+    """Load the config and the processor of a recipe's model, and return them with the length at which texts are cut."""
+    name, source = str(recipe.model.name), source_of(recipe)
+    config, processor = load_config(name, **source), load_processor(name, kind.processor_class, **source)
+    fit_processor(processor, config, recipe.model.add_tokens)
+    length, note = max_length(config, processor, recipe.data.max_length)
+    if note:
+        say(f"note: {note}")
+    return config, processor, length
 
 
 def with_model(recipe: Recipe, train: Examples, say: Say) -> Recipe:

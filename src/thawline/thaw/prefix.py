@@ -99,17 +99,10 @@ class Prefix:
         keys = data.digests
         missing = shelf.missing(keys)
         first = dict(zip((keys[i] for i in reversed(missing)), reversed(missing), strict=True))  # once where examples repeat
-        with self.replicas.taken() as replica:
-            shapes = self._groups(replica, data, sorted(first.values()), depth=depth)
-
-        def run(group: Group) -> tuple[Group, list[Tensor]]:
-            with self.replicas.taken() as replica, self._autocast():
-                return group, self._computed(replica, data, group, depth=depth)
-
         done = 0
         try:
             with self._clocked(), shelf.writer() as writer:
-                for group, rows in self._each(run, shapes):
+                for group, rows in self._side_by_side(data, sorted(first.values()), depth):
                     writer.add([keys[i] for i in group.indices], [row.cpu() for row in rows])
                     done += len(rows)
                     told(done, len(first))
@@ -121,16 +114,22 @@ class Prefix:
         self._ahead = {}
         if depth in self.below.shelves:
             return
+        with self._clocked():
+            for group, rows in self._side_by_side(data, indices, depth):
+                self._ahead |= {(depth, data.digests[i]): row for i, row in zip(group.indices, rows, strict=True)}
+
+    def _side_by_side(
+        self, data: Data, indices: Sequence[int] | np.ndarray, depth: int
+    ) -> Iterable[tuple[Group, list[Tensor]]]:
+        """Compute examples in all threads, a batch of one canonical shape after the other."""
+        with self.replicas.taken() as replica:
+            shapes = self._groups(replica, data, indices, depth=depth)
 
         def run(group: Group) -> tuple[Group, list[Tensor]]:
             with self.replicas.taken() as replica, self._autocast():
                 return group, self._computed(replica, data, group, depth=depth)
 
-        with self.replicas.taken() as replica:
-            shapes = self._groups(replica, data, indices, depth=depth)
-        with self._clocked():
-            for group, rows in self._each(run, shapes):
-                self._ahead |= {(depth, data.digests[i]): row for i, row in zip(group.indices, rows, strict=True)}
+        return self._each(run, shapes)
 
     def compute(self, data: Data, indices: np.ndarray, depth: int) -> list[Tensor]:
         """Return the tensors of some examples at `depth`, computed anew."""
@@ -176,7 +175,8 @@ class Prefix:
         start, hidden = self._start(replay, data, indices, inputs=inputs, depth=depth)
         found = replay.run(inputs, [depth], start=start, hidden=hidden)[depth]
         self._dtypes[depth] = found.dtype
-        self.computed += rows
+        with self._lock:
+            self.computed += rows
         return [row.to(self.below.dtype or found.dtype) for row in replay.rows(found, inputs)[:rows]]
 
     def _start(
