@@ -21,7 +21,8 @@ import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 
 from thawline.models.load import load_config, load_model, load_processor, quiet
-from thawline.run.prepare import fit_processor
+from thawline.tasks import tokenizers
+from thawline.tasks.base import Fitting
 from thawline.tasks.text_classification import TextClassification
 
 LAYERS, WIDTH, POSITIONS = 4, 32, 64
@@ -103,7 +104,7 @@ def tokenizer_of(name: str) -> Any:
     """Return a fresh tokenizer of a family, fitted for classification (it has a pad token)."""
     folder = str(folder_of(name))
     tokenizer = load_processor(folder, "AutoTokenizer")
-    fit_processor(tokenizer, load_config(folder), [])
+    tokenizers.fit(tokenizer, load_config(folder), Fitting())
     return tokenizer
 
 

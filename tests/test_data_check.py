@@ -146,7 +146,8 @@ def test_real_data(shared: Path, cache: Path) -> None:
     assert trec6.columns.label == "label"
     assert {split: len(examples) for split, examples in trec6.splits.items()} == {"train": 4907, "validation": 545, "test": 500}
     assert trec6.splits["test"][0]["fine_label"] == "NUM:dist"
-    assert (stsb.columns.text, stsb.columns.label, stsb.columns.problem) == (("sentence1", "sentence2"), "score", "regression")
+    assert (stsb.columns.inputs, stsb.columns.label) == (("sentence1", "sentence2"), "score")
+    assert stsb.columns.problem == "regression"
     assert stsb.splits["test"][0]["label"] == 2.5
     assert hotel.columns.problem == "single_label_classification"
     assert len(of("banking77").columns.labels) == 77

@@ -38,14 +38,14 @@ def inferred(data: Any, cache: Path, **asked: Any) -> Columns:
 def test_by_name_then_by_content(names: list[str], text: tuple[str, ...], label: str | None, cache: Path) -> None:
     values = {name: ["a", "b"] * 20 if name == label else MANY if name == "idx" else LONG for name in names}
     columns = inferred(values, cache)
-    assert (columns.text, columns.label) == (text, label)
+    assert (columns.inputs, columns.label) == (text, label)
     assert columns.notes[0].startswith("text: ")
 
 
 def test_as_told(cache: Path) -> None:
     values = {"text": LONG, "other": LONG[::-1], "label": ["a", "b"] * 20, "mine": ["c", "d"] * 20, "w": MANY}
-    columns = inferred(values, cache, text="other", label="mine", weight="w")
-    assert (columns.text, columns.label, columns.weight, columns.labels) == (("other",), "mine", "w", ("c", "d"))
+    columns = inferred(values, cache, named="other", label="mine", weight="w")
+    assert (columns.inputs, columns.label, columns.weight, columns.labels) == (("other",), "mine", "w", ("c", "d"))
     assert columns.notes == ("'mine' holds 2 classes",)
     example = load(values, Options(text="other", label="mine", weight="w"), cache=cache).splits["train"][0]
     assert list(example) == ["id", "text", "label", "weight", "text_original", "label_original"]
@@ -53,9 +53,9 @@ def test_as_told(cache: Path) -> None:
         with pytest.raises(DataError, match=r"There is no column .* \(data\.(text|label|id|weight)\).*Columns: text, other"):
             inferred(values, cache, **asked)
     with pytest.raises(DataError, match="did you mean 'text'"):
-        inferred(values, cache, text="texd")
+        inferred(values, cache, named="texd")
     with pytest.raises(DataError, match="expected one, or two"):
-        inferred(values, cache, text=["text", "other", "label"])
+        inferred(values, cache, named=["text", "other", "label"])
 
 
 def test_no_header(tmp_path: Path, cache: Path) -> None:

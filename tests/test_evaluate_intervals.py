@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from thawline.evaluate.intervals import Difference, bootstrap, collapse, paired_difference, verdict
-from thawline.evaluate.metrics import classification
 from thawline.evaluate.resample import Statistic, one_by_one, statistic
+from thawline.evaluate.scores.labels import classification
 
 
 def mean_of(values: NDArray[np.float64]) -> Statistic:

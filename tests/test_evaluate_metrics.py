@@ -1,30 +1,18 @@
-"""Metrics against values by hand, scikit-learn, scipy, and resampling in the literal sense."""
+"""Metrics against values by hand, and what the table promises; `test_evaluate_resample` holds them against the libraries."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
-from numpy.typing import NDArray
-from scipy import stats
 from sklearn import metrics as sk
 
-from thawline.evaluate.metrics import (
-    GREATER,
-    METRICS,
-    classification,
-    main_metric,
-    multilabel,
-    regression,
-)
+from made_up import ANSWERS
+from thawline.evaluate.metrics import GREATER, METRICS, main_metric
+from thawline.evaluate.scores.labels import classification, multilabel, ranked
+from thawline.evaluate.scores.numbers import regression
+from thawline.types import Prediction
 
-Ints = NDArray[np.int64]
-counts_of = st.integers(1, 3)
 rng = np.random.default_rng(0)
-
-
-def codes(n: int, top: int = 3) -> st.SearchStrategy[Ints]:
-    return arrays(np.int64, n, elements=st.integers(0, top))
 
 
 def test_classification_by_hand() -> None:
@@ -37,40 +25,8 @@ def test_classification_by_hand() -> None:
 
 def test_macro_runs_over_the_labels_that_are_there() -> None:
     """Labels 1 and 3 occur neither in the data nor in the answers."""
-    assert classification(np.array([0, 2, 4]), np.array([0, 2, 4]), n_labels=5)["f1_macro"] == 1
+    assert classification(np.array([0, 2, 4]), np.array([0, 2, 4]))["f1_macro"] == 1
     assert classification(np.array([0, 0]), np.array([0, 4]))["f1_macro"] == pytest.approx((2 / 3 + 0) / 2)
-
-
-def test_a_number_that_is_no_label_is_caught() -> None:
-    with pytest.raises(AssertionError, match="label number 5, but there are 5"):
-        classification(np.array([0, 5]), np.array([0, 1]), n_labels=5)
-
-
-@settings(max_examples=30, deadline=None)
-@given(codes(12), codes(12))
-def test_classification_is_sklearns(true: Ints, predicted: Ints) -> None:
-    assert classification(true, predicted) == pytest.approx(
-        {
-            "accuracy": sk.accuracy_score(true, predicted),
-            "f1_macro": sk.f1_score(true, predicted, average="macro", zero_division=0),
-            "precision_macro": sk.precision_score(true, predicted, average="macro", zero_division=0),
-            "recall_macro": sk.recall_score(true, predicted, average="macro", zero_division=0),
-        }
-    )
-
-
-@settings(max_examples=30, deadline=None)
-@given(arrays(bool, (8, 4)), arrays(bool, (8, 4)))
-def test_multilabel_is_sklearns(true: NDArray[np.bool_], predicted: NDArray[np.bool_]) -> None:
-    assert multilabel(true, predicted) == pytest.approx(
-        {
-            "f1_micro": sk.f1_score(true, predicted, average="micro", zero_division=0),
-            "f1_macro": sk.f1_score(true, predicted, average="macro", zero_division=0),
-            "accuracy": sk.accuracy_score(true, predicted),
-            "precision_macro": sk.precision_score(true, predicted, average="macro", zero_division=0),
-            "recall_macro": sk.recall_score(true, predicted, average="macro", zero_division=0),
-        }
-    )
 
 
 def test_multilabel_with_one_label_only() -> None:
@@ -81,24 +37,8 @@ def test_multilabel_with_one_label_only() -> None:
 
 
 def test_zeros_and_ones_will_do_for_bools() -> None:
-    true, predicted = PROBLEMS["multi_label_classification"]
+    true, predicted = rng.random((2, 20, 3)) < 0.4
     assert multilabel(true.astype(np.float32), predicted.astype(int)) == multilabel(true, predicted)
-
-
-@pytest.mark.parametrize("ties", [False, True])
-def test_regression_is_sklearns_and_scipys(ties: bool) -> None:
-    true = rng.normal(size=60).round(0 if ties else 9)
-    predicted = (true + rng.normal(size=60)).round(0 if ties else 9)
-    assert regression(true, predicted) == pytest.approx(
-        {
-            "mse": sk.mean_squared_error(true, predicted),
-            "rmse": sk.root_mean_squared_error(true, predicted),
-            "mae": sk.mean_absolute_error(true, predicted),
-            "r2": sk.r2_score(true, predicted),
-            "pearson": stats.pearsonr(true, predicted).statistic,
-            "spearman": stats.spearmanr(true, predicted).statistic,
-        }
-    )
 
 
 @pytest.mark.parametrize("constant", [0.0, 0.1, 1e9 + 0.1])
@@ -118,30 +58,45 @@ def test_one_example_is_enough_to_answer() -> None:
     }
 
 
-PROBLEMS = {
-    "single_label_classification": (rng.integers(0, 4, 20), rng.integers(0, 4, 20)),
-    "multi_label_classification": (rng.random((20, 3)) < 0.4, rng.random((20, 3)) < 0.4),
-    "regression": (rng.normal(size=20).round(1), rng.normal(size=20).round(1)),
-}
+@settings(max_examples=30, deadline=None)
+@given(st.integers(6, 12), st.integers(0, 10**6))
+def test_top_five_is_scikit_learns(n_labels: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    true, scores = rng.integers(0, n_labels, 40), rng.random((40, n_labels))
+    names = [str(label) for label in range(n_labels)]
+    predictions = [Prediction(label=names[row.argmax()], scores=dict(zip(names, row, strict=True))) for row in scores]
+    best = np.array(ranked(predictions), dtype=int)
+    found = classification(true, best)
+    assert found["accuracy_top5"] == pytest.approx(sk.top_k_accuracy_score(true, scores, k=5, labels=range(n_labels)))
+    assert {name: value for name, value in found.items() if name != "accuracy_top5"} == classification(true, best[:, 0])
 
 
-@pytest.mark.parametrize("problem", PROBLEMS)
-@settings(max_examples=20, deadline=None)
-@given(drawn=codes(20, top=19))
-def test_weights_are_repetitions(problem: str, drawn: Ints) -> None:
-    """Drawn twice weighs twice, not drawn is not there: exactly a resample."""
-    true, predicted = PROBLEMS[problem]
-    weights = np.bincount(drawn, minlength=20)
-    literally = METRICS[problem](true[drawn], predicted[drawn])
-    assert METRICS[problem](true, predicted, weights=weights) == pytest.approx(literally)
+def test_there_is_a_top_five_of_more_than_five_labels_with_scores_only() -> None:
+    scores = dict.fromkeys("abcdef", 1 / 6)
+    assert ranked([Prediction(label="f", scores=scores)]) == [["f", "a", "b", "c", "d"]]
+    assert ranked([Prediction(label="f", scores=scores), Prediction(label="a")]) is None
+    assert ranked([Prediction(label="a", scores=dict.fromkeys("abcde", 0.2))]) is None
+    with pytest.raises(AssertionError, match="3 labels an example"):
+        classification(np.array([1, 2]), np.array([[1, 2, 3], [2, 3, 4]]))
 
 
+@settings(max_examples=10, deadline=None)
+@given(data=st.data())
 @pytest.mark.parametrize("problem", list(METRICS))
-def test_table_and_order_are_complete(problem: str) -> None:
-    result = METRICS[problem](*PROBLEMS[problem])
-    assert set(result) <= set(GREATER)
-    assert main_metric(problem) in result
+def test_table_and_order_are_complete(problem: str, data: st.DataObject) -> None:
+    result = METRICS[problem](*data.draw(ANSWERS[problem]))
+    scoring = METRICS[problem]
+    assert set(result) - set(scoring.greater) == set()
+    assert set(scoring.greater) - set(result) <= {"accuracy_top5"}
+    assert main_metric(problem) == scoring.main and scoring.main in result
+    assert all(GREATER[name] == is_so for name, is_so in scoring.greater.items()), "one name, two directions"
     assert all(type(value) is float for value in result.values())
+
+
+@pytest.mark.parametrize("problem", [name for name in METRICS if name != "regression"])
+def test_no_examples_are_no_fault(problem: str) -> None:
+    nothing = np.zeros((0, 2), bool) if problem.startswith("multi") else np.zeros(0, int)
+    assert set(METRICS[problem](nothing, nothing).values()) <= {0.0}
 
 
 def test_a_better_model_is_better_in_every_metric() -> None:

@@ -98,7 +98,7 @@ def test_losses_are_those_of_torch() -> None:
 def test_decoded_scores(problem: str) -> None:
     task = task_of("bert", problem)
     outputs = type("Outputs", (), {"logits": torch.tensor([[0.0, 1.0, -1.0], [-2.0, -2.0, -2.0]])})()
-    first, second = task.decode(outputs, ["a", "b"])
+    first, second = task.decode(outputs, Batch({}, None, torch.ones(2), ["a", "b"]))
     assert (first["id"], second["id"]) == ("a", "b")
     assert list(first["scores"]) == list(LABELS)
     if problem == "single_label_classification":
@@ -119,7 +119,7 @@ def test_numbers_are_learned_in_units_of_their_spread() -> None:
     batch = whole(supervised(task, rows))
     with torch.no_grad():
         outputs = model(**batch.inputs)
-        said = [p["value"] for p in task.decode(outputs, batch.ids)]
+        said = [p["value"] for p in task.decode(outputs, batch)]
         loss = task.loss(outputs, batch)
         assert float(loss.total) == pytest.approx(
             float((((torch.tensor(said) - batch.targets) / task.scale) ** 2).sum()), rel=1e-3
@@ -137,7 +137,7 @@ def test_other_heads_answer_in_the_unit_too(name: str) -> None:
     data = supervised(task, rows)
     task.start(model, data.targets)
     with torch.no_grad():
-        before = [p["value"] for p in task.decode(model(**whole(data).inputs), data.ids)]
+        before = [p["value"] for p in task.decode(model(**whole(data).inputs), whole(data))]
         task.finish(model)
         assert model(**whole(data).inputs).logits[:, 0].tolist() == pytest.approx(before, rel=1e-5)
 
@@ -170,8 +170,8 @@ def test_empty_texts_are_answered_alone_as_among_others(name: str) -> None:
     model, rows = model_of(name, task), [{"id": "0", "text": ""}, {"id": "1", "text": SENTENCES[0]}]
     items = task.encode(rows)
     with torch.no_grad():
-        together = task.decode(task.forward(model, task.collate(items)), ["0", "1"])[0]
-        alone = task.decode(task.forward(model, task.collate(items[:1])), ["0"])[0]
+        both, one = task.collate(items), task.collate(items[:1])
+        together, alone = (task.decode(task.forward(model, batch), batch)[0] for batch in (both, one))
     assert list(together["scores"].values()) == pytest.approx(list(alone["scores"].values()), abs=1e-5)
 
 
@@ -241,8 +241,8 @@ class Spoiled(TextClassification):
         loss = super().loss(outputs, batch)
         return Loss(loss.total / loss.weight, loss.weight, outputs) if self.kind == "mean" else loss
 
-    def decode(self, outputs: Any, ids: Sequence[str]) -> list[Prediction]:
-        found = super().decode(outputs, ids)
+    def decode(self, outputs: Any, batch: Batch) -> list[Prediction]:
+        found = super().decode(outputs, batch)
         return sorted(found, key=lambda p: p["score"]) if self.kind == "sorted" else found
 
     def answers(self, predictions: Sequence[Prediction]) -> np.ndarray:

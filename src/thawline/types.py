@@ -25,6 +25,11 @@ class Prediction(TypedDict, total=False):
     value: float
     score: float
     scores: dict[str, float]
+    tags: list[str]
+    spans: list[dict[str, Any]]
+    text: str
+    loss: float
+    tokens: int
 
 
 Predictor = Callable[[Sequence[Example]], Sequence[Prediction]]
@@ -36,13 +41,14 @@ class Batch:
     """Items that go through the model together.
 
     `inputs` are the keyword arguments of the model's forward, `targets` what the loss needs beside its outputs,
-    `weights` one weight per example, shape [B], `ids` one id per example.
+    `weights` one weight per item, shape [B], `ids` the id of the example of each, `items` what they were made of.
     """
 
     inputs: Mapping[str, Tensor]
     targets: Tensor | None
     weights: Tensor
     ids: Sequence[str]
+    items: Sequence[Item] = ()
 
 
 class Loss(NamedTuple):

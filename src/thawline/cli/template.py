@@ -35,7 +35,7 @@ def template(data: str) -> str:
     """Return the recipe as YAML with comments; findings that would stop the training are said, not raised."""
     from thawline.recipe import recipe_from, to_yaml
     from thawline.run.data import dataset_of
-    from thawline.tasks.base import TEXT_TASK
+    from thawline.tasks.base import task_for
 
     recipe = recipe_from({"data": {"path": data}})
     dataset = dataset_of(recipe)
@@ -43,10 +43,10 @@ def template(data: str) -> str:
         if finding.level != "note":
             say(f"{finding.level}: {finding.text}")
     columns = dataset.columns
-    if columns.label is None:
+    if columns.problem == "unlabelled":
         raise DataError("No column holds labels, so there is nothing to learn. See: thawline check")
-    text = columns.text[0] if len(columns.text) == 1 else list(columns.text)
-    label = columns.label if isinstance(columns.label, str) else list(columns.label)
-    filled = {"text": text, "label": label, "id": columns.id, "weight": columns.weight}
+    inputs = columns.inputs[0] if len(columns.inputs) == 1 else list(columns.inputs)
+    label = columns.label if columns.label is None or isinstance(columns.label, str) else list(columns.label)
+    filled = {columns.kind: inputs, "label": label, "id": columns.id, "weight": columns.weight}
     known = {key: value for key, value in filled.items() if value is not None}
-    return to_yaml(recipe_from(recipe, task={"name": TEXT_TASK, "problem": columns.problem}, data=known), comments=True)
+    return to_yaml(recipe_from(recipe, task={"name": task_for(columns.kind, columns.target), "problem": columns.problem if columns.plainly else "auto"}, data=known), comments=True)

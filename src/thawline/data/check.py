@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from typing import Any
@@ -12,7 +13,9 @@ import pyarrow.compute as pc
 
 from thawline.data import labels as labelling
 from thawline.data.columns import Columns
+from thawline.data.examples import CANONICAL
 from thawline.data.ids import Keys
+from thawline.data.inputs import INPUTS
 from thawline.data.prepare import Part, label_codes
 from thawline.errors import DataError
 from thawline.types import Finding
@@ -41,7 +44,7 @@ def check(parts: Mapping[str, Part], columns: Columns) -> tuple[Finding, ...]:
         others = [(name, part) for name, part in parts.items() if name != "train" and part.has("label")]
         found += [unseen_labels(part, name, train=train, names=columns.labels) for name, part in others]
     for name, part in parts.items():
-        found += [empty_texts(part, name), duplicate_texts(part, name), conflicting_labels(part, name)]
+        found += [empty_texts(part, name), duplicates(part, name), conflicting_labels(part, name)]
     return _worst_first(found)
 
 
@@ -71,6 +74,8 @@ def class_counts(part: Part, names: Sequence[str]) -> np.ndarray[Any, np.dtype[n
 
 
 def _targets(train: Part, columns: Columns) -> list[Finding | None]:
+    if not columns.plainly:
+        return [Finding("note", "examples", f"train: {len(train)} {INPUTS[columns.kind].noun}")]
     if columns.problem == labelling.REGRESSION:
         values = train.examples.column("label")
         least, most = pc.min_max(values).as_py().values()
@@ -138,6 +143,8 @@ def unseen_labels(part: Part, name: str, *, train: Part, names: Sequence[str]) -
 def empty_texts(part: Part, name: str) -> Finding | None:
     """Return how many examples have an empty text (white space only, or missing), in either text of a pair."""
     names = [name for name in ("text", "text_pair") if part.has(name)]
+    if not names:
+        return None
     blank = []
     for piece in part.examples.pieces(names):
         masks = [pc.equal(pc.utf8_trim_whitespace(piece.column(name)), "").to_numpy() for name in names]
@@ -150,12 +157,12 @@ def empty_texts(part: Part, name: str) -> Finding | None:
     return Finding("stop" if empty.mean() > EMPTY_STOP else "warning", "empty_text", text)
 
 
-def duplicate_texts(part: Part, name: str) -> Finding | None:
-    """Return how many rows of a split repeat a text that stood before."""
+def duplicates(part: Part, name: str) -> Finding | None:
+    """Return how many rows of a split repeat an example that stood before."""
     again = len(part) - len(np.unique(part.keys))
     if not again:
         return None
-    text = f"{again} of {len(part)} texts in {name} repeat an earlier one (data.drop_duplicates=true drops them)"
+    text = f"{again} of {len(part)} {_noun(part)} in {name} repeat an earlier one (data.drop_duplicates=true drops them)"
     return Finding("warning" if again > DUPLICATES * len(part) else "note", "duplicate_text", text)
 
 
@@ -168,7 +175,7 @@ def conflicting_labels(part: Part, name: str) -> Finding | None:
     keys = keys[labels > 1]
     if not len(keys):
         return None
-    text = f"{len(keys)} texts in {name} have different labels in different rows, such as {_shown(part, keys)}"
+    text = f"{len(keys)} {_noun(part)} in {name} have different labels in different rows, such as {_shown(part, keys)}"
     return Finding("warning", "conflicting_labels", text)
 
 
@@ -183,13 +190,14 @@ def shared_texts(one: tuple[str, Part], other: tuple[str, Part]) -> Finding | No
     if not len(keys):
         return None
     share = np.isin(other[1].keys, keys).mean()
-    text = f"{len(keys)} texts of {other[0]} ({share:.1%} of it) stand in {one[0]} too, such as {_shown(other[1], keys)}"
+    which = f"{len(keys)} {_noun(one[1])} of {other[0]} ({share:.1%} of it)"
+    text = f"{which} stand in {one[0]} too, such as {_shown(other[1], keys)}"
     return Finding("stop" if share > SHARED_STOP else "warning", "shared_text", text)
 
 
 def swapped_columns(train: Part, columns: Columns) -> Finding | None:
     """Return whether text and label look swapped: few short distinct texts, many long distinct labels."""
-    if columns.problem != labelling.SINGLE:
+    if columns.problem != labelling.SINGLE or columns.kind != "text":
         return None
     label = train.examples.column("label")
     texts, labels = len(np.unique(train.keys)), pc.count_distinct(label).as_py()
@@ -198,9 +206,9 @@ def swapped_columns(train: Part, columns: Columns) -> Finding | None:
     if pc.mean(pc.utf8_length(label)).as_py() <= pc.mean(pc.utf8_length(train.examples.column("text"))).as_py():
         return None
     text = (
-        f"The columns look swapped: {columns.text[0]!r}, taken as text, has {texts} distinct short values, "
+        f"The columns look swapped: {columns.inputs[0]!r}, taken as text, has {texts} distinct short values, "
         f"and {columns.label!r}, taken as label, has {labels} long ones. "
-        f"Try data.text={columns.label} data.label={columns.text[0]}."
+        f"Try data.text={columns.label} data.label={columns.inputs[0]}."
     )
     return Finding("stop", "swapped_columns", text)
 
@@ -226,6 +234,15 @@ def truncation(lengths: np.ndarray[Any, Any], max_length: int) -> Finding | None
 
 
 def _shown(part: Part, keys: Keys) -> str:
-    """Return the first text among those with one of these hashes, cut to a line."""
-    text = part.examples[int(np.isin(part.keys, keys).argmax())]["text"]
+    """Return the first example among those with one of these hashes, cut to a line."""
+    example = part.examples[int(np.isin(part.keys, keys).argmax())]
+    value: Any = next(example[name] for name in CANONICAL if name in example and name != "id")
+    if isinstance(value, dict):  # of a file
+        value = value["path"] or "one without a name"
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return repr(text if len(text) <= 60 else text[:59] + "…")
+
+
+def _noun(part: Part) -> str:
+    """Return what the examples are."""
+    return next((kind.noun for kind in map(INPUTS.__getitem__, INPUTS) if part.has(kind.columns[0])), "examples")

@@ -2,33 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from thawline.data import labels as labelling
+from thawline.data.inputs import TEXT, Inputs
 from thawline.data.labels import Form
 from thawline.data.read import Source
+from thawline.data.texts import is_text, named_label
 from thawline.errors import DataError, did_you_mean
 
-_PAIRS = (
-    "sentence1 sentence2, sentence_1 sentence_2, sentence_a sentence_b, premise hypothesis, question1 question2, "
-    "question sentence, question passage, question context, query passage, query document, text1 text2, text_1 text_2, "
-    "text_a text_b, text text_pair, question answer"
-)
-_TEXTS = (
-    "text sentence review content tweet comment body message document utterance post snippet article passage description "
-    "question query review_body reviewtext review_text comment_text text_a sentence1 premise summary headline title "
-    "文本 内容 评论 句子"
-)
-_LABELS = (
-    "label labels target targets class category categories sentiment score rating y stars intent topic emotion emotions "
-    "polarity gold_label gold airline_sentiment toxicity similarity coarse_label fine_label label_text answer 标签 类别"
-)
+_TRANSCRIPTS = "transcript transcription sentence normalized_text text"
 _SAMPLE = 10_000
-_SHORT = 4  # a text column found by content has at least this many characters on average
 _UNREAD = Form(labelling.UNLABELLED)
 
 
@@ -36,11 +24,13 @@ _UNREAD = Form(labelling.UNLABELLED)
 class Columns:
     """What each column is for.
 
-    `text` one column, or two for pairs; `label` a column, several columns of 0 and 1, or None; `problem` transformers' name
-    ("single_label_classification", …) or "unlabelled"; `labels` the class names in order; `form` how label values are read.
+    `inputs` one column, or two for pairs, of the kind `kind` (`thawline.data.inputs.INPUTS`); `label` a column,
+    several columns of 0 and 1, or None; `problem` transformers' name
+    ("single_label_classification", …) or "unlabelled"; `labels` the class names in order; `form` how label values are read;
+    `target` what is learned, an entry of TARGETS.
     """
 
-    text: tuple[str, ...]
+    inputs: tuple[str, ...]
     label: str | tuple[str, ...] | None
     id: str | None
     weight: str | None
@@ -48,46 +38,64 @@ class Columns:
     labels: tuple[str, ...]
     notes: tuple[str, ...] = ()
     form: Form = _UNREAD
+    kind: str = "text"
+    target: str = "label"
+
+    @property
+    def plainly(self) -> bool:
+        """Whether it is labels that are learned: classes or numbers."""
+        return self.target == "label"
 
 
 def infer(
     source: Source,
     *,
-    text: str | Sequence[str] | None = None,
+    inputs: Inputs = TEXT,
+    target: str | None = None,
+    named: str | Sequence[str] | None = None,
     label: str | Sequence[str] | None = None,
     id: str | None = None,  # noqa: A002 - the key of the recipe
     weight: str | None = None,
     problem: str | None = None,
 ) -> Columns:
-    """Return what each column is for; raises DataError for a column that is not there or cannot be found."""
+    """Return what each column is for; raises DataError for a column that is not there or cannot be found.
+
+    `named` are the columns of the inputs, where the user names them; `target` None is what is usual of them.
+    """
     table = source.splits.get("train", next(iter(source.splits.values())))
-    asked = {"text": _listed(text), "label": _listed(label), "weight": _listed(weight)}
+    asked = {inputs.name: _listed(named), "label": _listed(label), "weight": _listed(weight)}
     for key, columns in asked.items():
         for name in columns:
             expect(name, table.column_names, f"data.{key}")
     id_column = _id_column(id, table.column_names)
     taken = {*asked["label"], weight, id_column}
-    texts = asked["text"] or _find_texts(table, taken, labelled=label is not None)
-    if len(texts) > 2:
-        raise DataError(f"data.text names {len(texts)} columns ({', '.join(texts)}); expected one, or two for pairs of texts.")
-    labels = asked["label"] or _find_label(table, {*taken, *texts})
+    found = asked[inputs.name] or inputs.find(table, taken, label is not None)
+    if not found:
+        known = ", ".join(table.column_names)
+        raise DataError(f"No column holds {inputs.noun} (columns: {known}). Name it with data.{inputs.name}=….")
+    if len(found) > len(inputs.columns):
+        pairs = ", or two for pairs of texts" if len(inputs.columns) > 1 else ""
+        raise DataError(f"data.{inputs.name} names {len(found)} columns ({', '.join(found)}); expected one{pairs}.")
+    target = target or (usual_target(table, inputs, {*taken, *found}) if not label else inputs.target)
+    labels = asked["label"] or TARGETS[target].find(table, {*taken, *found})
     notes = []
-    if not text:
-        notes.append(f"text: {' and '.join(map(repr, texts))} (data.text sets it)")
-    if not label:
+    if not named:
+        notes.append(f"{inputs.name}: {' and '.join(map(repr, found))} (data.{inputs.name} sets it)")
+    if not label and target != "answer":
         notes.append(
             f"label: {labels[0]!r} (data.label sets it)" if labels else "no column holds labels (data.label names one)"
         )
     if id_column and id is None:
         notes.append(f"id: {id_column!r} (data.id sets it)")
-    if not label and labels and _is_value(labels[0], table):
+    if not label and labels and target == "label" and _is_value(labels[0], table):
         raise DataError(
             f"The column {labels[0]!r} holds its own name as a value, so the first line looks like data. "
             "Put a header above it, such as text,label (or name the column with data.label)."
         )
-    form, names, how = _labels(source, labels, labelling.problem_name(problem))
+    form, names, how = TARGETS[target].read(source, labels, problem)
     which = (labels[0] if len(labels) == 1 else labels) if labels else None
-    return Columns(texts, which, id_column, weight, form.problem, names, tuple(filter(None, [*notes, how])), form)
+    told = tuple(filter(None, [*notes, how]))
+    return Columns(found, which, id_column, weight, form.problem, names, told, form, inputs.name, target)
 
 
 def _listed(names: str | Sequence[str] | None) -> tuple[str, ...]:
@@ -110,28 +118,9 @@ def _id_column(asked: str | None, names: Sequence[str]) -> str | None:
     return asked
 
 
-def _find_texts(table: pa.Table, taken: set[str | None], *, labelled: bool) -> tuple[str, ...]:
-    free = [name for name in table.column_names if name not in taken]
-    by_name = {name.lower(): name for name in free if _is_text(table.schema.field(name).type)}
-    for pair in _PAIRS.split(", "):
-        one, other = pair.split(" ")
-        if one in by_name and other in by_name and (other != "answer" or labelled or len(free) > 2):
-            return by_name[one], by_name[other]
-    if usual := next((by_name[name] for name in _TEXTS.split() if name in by_name), None):
-        return (usual,)
-    label = _named_label(free) if len(by_name) > 1 else None
-    lengths = {name: _mean_length(table.column(name)) for name in by_name.values() if name != label}
-    if lengths and max(lengths.values()) >= _SHORT:
-        return (max(lengths, key=lambda name: lengths[name]),)
-    raise DataError(
-        f"No column holds texts (columns: {', '.join(table.column_names)}). "
-        "Name it with data.text=…, and see whether the first line is a header."
-    )
-
-
 def _find_label(table: pa.Table, taken: set[str | None]) -> tuple[str, ...]:
     free = [name for name in table.column_names if name not in taken]
-    if (usual := _named_label(free)) is not None:
+    if (usual := named_label(free)) is not None:
         return (usual,)
     sample = table.slice(0, _SAMPLE)
     few = {
@@ -143,27 +132,17 @@ def _find_label(table: pa.Table, taken: set[str | None]) -> tuple[str, ...]:
     return tuple(classes[-1:])
 
 
-def _named_label(names: Sequence[str]) -> str | None:
-    by_name = {name.lower(): name for name in names}
-    return next((by_name[name] for name in _LABELS.split() if name in by_name), None)
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
-
-
 def _is_value(name: str, table: pa.Table) -> bool:
     column = table.column(name)
-    return _is_text(column.type) and bool(pc.any(pc.equal(column, name)).as_py())
+    return is_text(column.type) and bool(pc.any(pc.equal(column, name)).as_py())
 
 
-def _mean_length(column: pa.ChunkedArray) -> float:
-    sample = column.slice(0, _SAMPLE).cast(pa.string())
-    return float(pc.mean(pc.utf8_length(sample)).as_py() or 0.0)
+Read = tuple[Form, tuple[str, ...], str]
 
 
-def _labels(source: Source, found: Sequence[str], problem: str | None) -> tuple[Form, tuple[str, ...], str]:
+def _labels(source: Source, found: Sequence[str], asked: str | None) -> Read:
     """Look at the label columns of all splits together: a class of the test split alone is a class too."""
+    problem = labelling.problem_name(asked)
     if not found:
         return Form(labelling.UNLABELLED), (), ""
     if len(found) > 1:
@@ -184,3 +163,58 @@ def _labels(source: Source, found: Sequence[str], problem: str | None) -> tuple[
     for split, part in parts.items():
         seen.update(labelling.names_in(labelling.canonical(part, form, name=name, split=split)))
     return form, labelling.sort_names(seen), how
+
+
+def _tags(source: Source, found: Sequence[str], problem: str | None) -> Read:
+    """A tag a token: the names are those of all splits."""
+    del problem
+    parts = [table.column(found[0]) for table in source.splits.values() if found and found[0] in table.column_names]
+    names = {name for part in parts for name in labelling.names_in(part)}
+    form = Form("token_classification" if parts else labelling.UNLABELLED)
+    return form, labelling.sort_names(names), f"{found[0]!r} holds {len(names)} tags, one a token" if parts else ""
+
+
+def _transcripts(source: Source, found: Sequence[str], problem: str | None) -> Read:
+    del source, problem
+    how = f"{found[0]!r} holds what is said" if found else ""
+    return Form("speech_recognition" if found else labelling.UNLABELLED), (), how
+
+
+def _answers(source: Source, found: Sequence[str], problem: str | None) -> Read:
+    del source, found, problem
+    return Form("text_generation"), (), "what is learned are the answers in the conversations"
+
+
+def _find_transcript(table: pa.Table, taken: set[str | None]) -> tuple[str, ...]:
+    free = (name for name in table.column_names if name not in taken)
+    by_name = {name.lower(): name for name in free if is_text(table.schema.field(name).type)}
+    return tuple(by_name[name] for name in _TRANSCRIPTS.split() if name in by_name)[:1]
+
+
+def _find_none(table: pa.Table, taken: set[str | None]) -> tuple[str, ...]:
+    del table, taken
+    return ()
+
+
+@dataclass(frozen=True)
+class Target:
+    """What can be learned of examples: how its columns are found where the user names none, and what their values mean."""
+
+    find: Callable[[pa.Table, set[str | None]], tuple[str, ...]]
+    read: Callable[[Source, Sequence[str], str | None], Read]
+
+
+TARGETS: Mapping[str, Target] = {
+    "label": Target(_find_label, _labels),
+    "tags": Target(_find_label, _tags),
+    "transcript": Target(_find_transcript, _transcripts),
+    "answer": Target(_find_none, _answers),
+}
+"""By name; the tasks of `thawline.tasks` name theirs."""
+
+
+def usual_target(table: pa.Table, inputs: Inputs, taken: set[str | None]) -> str:
+    """Return what is learned of inputs where nobody says so: of sounds what is said, where a column of texts is called so."""
+    if inputs.name == "audio" and named_label(table.column_names) is None and _find_transcript(table, taken):
+        return "transcript"
+    return inputs.target

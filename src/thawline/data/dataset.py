@@ -15,12 +15,14 @@ from thawline.data import labels as labelling
 from thawline.data import split as splitting
 from thawline.data.cache import hash_bytes
 from thawline.data.columns import Columns, infer
-from thawline.data.examples import Examples
+from thawline.data.examples import FILES, Examples
+from thawline.data.inputs import INPUTS, recognise
 from thawline.data.prepare import Part, canonical, label_codes, labelled
 from thawline.data.read import Source, read
 from thawline.errors import DataError
 from thawline.types import Finding
 
+_NAMED = 20  # files that cannot be read, by name
 VALIDATION_SIZE, TEST_SIZE = 0.1, 0.2
 
 
@@ -34,6 +36,10 @@ class Options:
 
     encoding: str | None = None
     text: str | Sequence[str] | None = None
+    image: str | None = None
+    audio: str | None = None
+    tokens: str | None = None
+    messages: str | None = None
     label: str | Sequence[str] | None = None
     id: str | None = None
     weight: str | None = None
@@ -45,6 +51,8 @@ class Options:
     max_train_samples: int | None = None
     max_eval_samples: int | None = None
     seed: int = 0
+    inputs: str | None = None
+    target: str | None = None
 
 
 @dataclass(frozen=True)
@@ -66,9 +74,7 @@ def load(data: object, options: Options | None = None, *, cache: Path) -> Datase
     """
     options = options or Options()
     source = read(data, encoding=options.encoding, cache=cache)
-    columns = infer(
-        source, text=options.text, label=options.label, id=options.id, weight=options.weight, problem=options.problem
-    )
+    source, columns, shaping = understood(source, options)
     if not {"train", "all"} & set(source.splits):
         raise DataError(f"The data has no train split, only {', '.join(source.splits)}; expected a train file, or one table.")
     parts = {
@@ -77,7 +83,8 @@ def load(data: object, options: Options | None = None, *, cache: Path) -> Datase
     findings = [Finding("note", "read", note) for note in source.notes] + [
         Finding("note", "columns", note) for note in columns.notes
     ]
-    for clean in (_with_labels, _without_duplicates if options.drop_duplicates else _as_is):
+    findings += shaping
+    for clean in (_readable, _with_labels, _without_duplicates if options.drop_duplicates else _as_is):
         parts, told = clean(parts, columns)
         findings += told
     findings += checking.overlaps(parts)
@@ -88,6 +95,27 @@ def load(data: object, options: Options | None = None, *, cache: Path) -> Datase
     splits = {split: part.examples for split, part in parts.items()}
     fingerprint = hash_bytes(*(word for split, examples in splits.items() for word in (split, examples.fingerprint)))
     return Dataset(splits, columns, tuple(findings), source.name, fingerprint)
+
+
+def understood(source: Source, options: Options) -> tuple[Source, Columns, list[Finding]]:
+    """Return the tables in the form of their kind of input, what each column is for, and what was found; raises DataError."""
+    first = source.splits.get("train", next(iter(source.splits.values())))
+    named = [kind for kind in INPUTS if getattr(options, kind) is not None]
+    inputs = INPUTS[options.inputs] if options.inputs else recognise(first, named)
+    shaped = {split: inputs.shape(table) or (table, ()) for split, table in source.splits.items()}
+    findings = list(dict.fromkeys(finding for _, more in shaped.values() for finding in more))
+    source = replace(source, splits={split: table for split, (table, _) in shaped.items()})
+    columns = infer(
+        source,
+        inputs=inputs,
+        target=options.target,
+        named=getattr(options, inputs.name),
+        label=options.label,
+        id=options.id,
+        weight=options.weight,
+        problem=options.problem,
+    )
+    return source, columns, findings
 
 
 def load_one(
@@ -102,19 +130,23 @@ def load_one(
     source = read(data, encoding=encoding, cache=cache)
     split = next(split for split in ("test", "validation", "all", "train") if split in source.splits)
     table = source.splits[split]
-    notes = list(source.notes)
+    notes, shaping = list(source.notes), list[Finding]()
     if len(source.splits) > 1:
         notes.append(f"of the splits {', '.join(source.splits)}, {split} is used")
-    if any(name not in table.column_names for name in columns.text):
-        found = infer(Source({"all": table}, (), "", ""), id="none" if columns.id is None else None).text
-        if len(found) != len(columns.text):
-            raise DataError(f"There is no column {' or '.join(columns.text)}. Columns: {', '.join(table.column_names)}.")
-        notes.append(f"text: {' and '.join(map(repr, found))}, in the place of {' and '.join(map(repr, columns.text))}")
-        columns = replace(columns, text=found)
+    inputs = INPUTS[columns.kind]
+    if (shaped := inputs.shape(table)) is not None:
+        table, shaping = shaped[0], list(shaped[1])
+    if any(name not in table.column_names for name in columns.inputs):
+        found = inputs.find(table, {columns.id}, False)
+        if len(found) != len(columns.inputs):
+            raise DataError(f"There is no column {' or '.join(columns.inputs)}. Columns: {', '.join(table.column_names)}.")
+        there, before = (" and ".join(map(repr, names)) for names in (found, columns.inputs))
+        notes.append(f"{inputs.name}: {there}, in the place of {before}")
+        columns = replace(columns, inputs=found)
     if columns.id is None and _tells_apart(table, "id"):
         columns = replace(columns, id="id")
-    parts = {split: canonical(table, columns, split)}
-    findings = [Finding("note", "read", note) for note in notes]
+    parts, unread = _readable({split: canonical(table, columns, split)}, columns)
+    findings = [*(Finding("note", "read", note) for note in notes), *shaping, *unread]
     if labelled:
         parts, told = _measurable(parts, columns)
         findings += told
@@ -127,6 +159,25 @@ def _tells_apart(table: pa.Table, name: str) -> bool:
 
 
 Parts = dict[str, Part]
+
+
+def _readable(parts: Parts, columns: Columns) -> tuple[Parts, list[Finding]]:
+    """Drop what cannot be read, by name."""
+    inputs = INPUTS[columns.kind]
+    kept, findings = {}, []
+    for split, part in parts.items():
+        faults = inputs.faults(part.examples.column(inputs.columns[0]).to_pylist()) if inputs.name in FILES else []
+        for _, reason in faults[:_NAMED]:
+            where = "the data" if split == "all" else split
+            findings.append(Finding("warning", "unreadable", f"{reason} It is left out of {where}."))
+        if len(faults) > _NAMED:
+            findings.append(Finding("warning", "unreadable", f"{len(faults) - _NAMED} more {inputs.noun} cannot be read."))
+        if len(faults) == len(part):
+            raise DataError(f"None of the {len(part)} {inputs.noun} can be read. {faults[0][1]}")
+        mask = np.ones(len(part), np.bool_)
+        mask[[place for place, _ in faults]] = False
+        kept[split] = part.select(mask) if faults else part
+    return kept, findings
 
 
 def _as_is(parts: Parts, columns: Columns) -> tuple[Parts, list[Finding]]:
@@ -148,7 +199,7 @@ def _measurable(parts: Parts, columns: Columns) -> tuple[Parts, list[Finding]]:
 
 def _with_labels(parts: Parts, columns: Columns, *, measured: bool = False) -> tuple[Parts, list[Finding]]:
     """Drop rows without a label, and splits without any: nothing can be learned from them or measured on them."""
-    if columns.problem == labelling.UNLABELLED:
+    if columns.problem == labelling.UNLABELLED or columns.target == "answer":
         return parts, []
     kept, findings = {}, []
     for split, part in parts.items():

@@ -12,14 +12,16 @@ import pyarrow as pa
 from thawline.data.cache import hash_pieces
 from thawline.types import Example
 
-CANONICAL = ("id", "text", "text_pair", "label", "weight")
+FILES = ("image", "audio")
+"""Columns that name files; "content" beside them has a hash of each, uint64."""
+CANONICAL = ("id", "text", "text_pair", "tokens", "messages", "tools", *FILES, "content", "label", "weight")
 
 
 @final
 class Examples(Sequence[Example]):
     """Rows of a (memory-mapped) Arrow table, seen as examples; selecting costs an index array, not a copy.
 
-    `table` has the canonical columns first ("id" string, "text" string, perhaps "text_pair" string, "label" string, list of
+    `table` has the canonical columns first ("id" string, those of the inputs such as "text" string, "label" string, list of
     string or double, "weight" double), then the user's other columns. `indices`, int64 [N], says which rows; None: all.
 
     >>> some = Examples(pa.table({"id": ["a", "b", "c"], "text": ["x", "y", "z"]})).select([2, 0])
@@ -82,7 +84,7 @@ class Examples(Sequence[Example]):
     @cached_property
     def fingerprint(self) -> str:
         """Hash, 32 hex digits, of the canonical columns of these rows in this order."""
-        names = [name for name in CANONICAL if name in self.table.column_names]
+        names = [name for name in CANONICAL if name in self.table.column_names and name not in FILES]
         return hash_pieces(self.table.select(names).schema, self.pieces(names))
 
     @cached_property

@@ -12,8 +12,9 @@ import pyarrow.compute as pc
 
 from thawline.data import ids, labels
 from thawline.data.columns import Columns, expect
-from thawline.data.examples import CANONICAL, Examples
+from thawline.data.examples import CANONICAL, FILES, Examples
 from thawline.data.ids import Keys
+from thawline.data.inputs import INPUTS
 from thawline.errors import DataError
 
 _ROWS = 65536
@@ -44,30 +45,30 @@ def canonical(table: pa.Table, columns: Columns, split: str) -> Part:
 
     Texts and untouched columns stay memory-mapped. Raises DataError for a missing text column, a bad id, label or weight.
     """
-    for name in columns.text:
-        expect(name, table.column_names, f"data.text, in {split}")
+    inputs = INPUTS[columns.kind]
+    for name in columns.inputs:
+        expect(name, table.column_names, f"data.{inputs.name}, in {split}")
     table = pa.Table.from_batches(table.to_batches(max_chunksize=_ROWS), table.schema)
-    texts = {
-        canon: _text(table.column(name), name, split) for canon, name in zip(("text", "text_pair"), columns.text, strict=False)
+    values = {
+        canon: inputs.convert(table.column(name), name, split)
+        for canon, name in zip(inputs.columns, columns.inputs, strict=False)
     }
-    plain, keys = ids.content_keys(pa.table(texts))
+    plain, keys = inputs.keys(pa.table(values))
     has_id = columns.id is not None and columns.id in table.column_names
     made: dict[str, Any] = {
         "id": ids.given_ids(table.column(columns.id), name=str(columns.id), split=split) if has_id else ids.content_ids(plain)
     }
-    made |= texts
+    made |= values
+    if inputs.name in FILES:
+        made["content"] = pa.array(plain)
     label = (columns.label,) if isinstance(columns.label, str) else columns.label or ()
     if label and all(name in table.column_names for name in label):
-        values = [table.column(name) for name in label]
-        single = len(values) == 1
-        made["label"] = (
-            labels.canonical(values[0], columns.form, name=label[0], split=split)
-            if single
-            else labels.indicators(values, label, split)
-        )
+        made["label"] = _targets([table.column(name) for name in label], label, columns, split=split)
+    elif columns.target == "answer":
+        made["label"] = _last_answers(made["messages"])
     if columns.weight and columns.weight in table.column_names:
         made["weight"] = _weights(table.column(columns.weight), columns.weight, split)
-    used = {*columns.text, *label, columns.id, columns.weight}
+    used = {*columns.inputs, *label, columns.id, columns.weight}
     rest = {
         name if name not in CANONICAL else f"{name}_original": table.column(name)
         for name in table.column_names
@@ -99,11 +100,18 @@ def class_codes(part: Part, names: Sequence[str]) -> np.ndarray[Any, np.dtype[np
     return np.asarray(codes.to_numpy(), np.int64)
 
 
-def _text(column: pa.ChunkedArray, name: str, split: str) -> pa.ChunkedArray:
-    if pa.types.is_nested(column.type) or pa.types.is_binary(column.type):
-        raise DataError(f"Column {name!r} of {split} holds {column.type}; expected texts.")
-    texts = column.cast(pa.string())
-    return pc.fill_null(texts, "") if texts.null_count else texts
+def _targets(values: Sequence[pa.ChunkedArray], names: Sequence[str], columns: Columns, *, split: str) -> pa.ChunkedArray:
+    if not columns.plainly:
+        return values[0]
+    if len(values) > 1:
+        return labels.indicators(values, names, split)
+    return labels.canonical(values[0], columns.form, name=names[0], split=split)
+
+
+def _last_answers(messages: pa.ChunkedArray) -> pa.Array:
+    """Return the last answer of each conversation: what an answer of one's own is compared with."""
+    turns = ([turn["content"] for turn in row if turn["role"] == "assistant"] for row in messages.to_pylist())
+    return pa.array([answers[-1] if answers else None for answers in turns], pa.string())
 
 
 def _weights(column: pa.ChunkedArray, name: str, split: str) -> pa.ChunkedArray:

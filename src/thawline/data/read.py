@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
 
-from thawline.data import columnar, delimited, json_rows, memory
+from thawline.data import columnar, delimited, folders, json_rows, memory, paths, speech
 from thawline.data.cache import hash_bytes, hash_table
 from thawline.data.tables import Parser, through_cache
 from thawline.errors import DataError, did_you_mean
@@ -56,8 +56,8 @@ def read(data: object, *, encoding: str | None = None, cache: Path) -> Source:
     if isinstance(data, (str, Path)):
         path = Path(data).expanduser()
         if path.is_dir():
-            return _saved(path) if _is_saved(path) else _folder(path, encoding, cache)
-        return _file(path, encoding, cache)
+            return _of_folder(path, encoding, cache)
+        return _located(_file(path, encoding, cache), path.parent)
     if isinstance(data, Mapping) and data and all(isinstance(key, str) and key.lower() in SPLITS for key in data):
         return _several(data, encoding, cache)
     if type(data).__module__.startswith("datasets.") and isinstance(data, Mapping):
@@ -67,11 +67,25 @@ def read(data: object, *, encoding: str | None = None, cache: Path) -> Source:
     table = memory.to_table(data)
     if table.num_rows == 0:
         raise DataError("The data is empty; expected at least one row.")
-    return Source({"all": table}, (), "data", hash_table(table))
+    return _located(Source({"all": table}, (), "data", hash_table(table)), Path())
+
+
+def _of_folder(path: Path, encoding: str | None, cache: Path) -> Source:
+    if _is_saved(path):
+        return _located(_saved(path), path)
+    of_files = folders.media(path, cache) or speech.layout(path, cache)
+    return of_files or _located(_folder(path, encoding, cache), path)
+
+
+def _located(source: Source, folder: Path) -> Source:
+    """Return a source whose tables hold the files that they name; rows whose file is not there are left out, and told."""
+    found = {split: paths.with_files(table, folder, split=split) for split, table in source.splits.items()}
+    notes = list(dict.fromkeys(note for one in found.values() for note in one.notes))
+    return _with_notes(replace(source, splits={split: one.present() for split, one in found.items()}), notes)
 
 
 def _with_notes(source: Source, notes: list[str]) -> Source:
-    return Source(source.splits, (*source.notes, *notes), source.name, source.fingerprint)
+    return replace(source, notes=(*source.notes, *notes))
 
 
 def _file(path: Path, encoding: str | None, cache: Path) -> Source:

@@ -60,8 +60,7 @@ def baselines(
     """
     assert len(train_texts) == len(train_targets) > 0, f"{len(train_texts)} texts, {len(train_targets)} targets"
     assert len(test_texts) > 0
-    majority = _majority(train_targets, problem)
-    predictions: dict[str, list[Target]] = {"majority": [majority] * len(test_texts)}
+    predictions: dict[str, list[Target]] = {"majority": majority(train_targets, problem, len(test_texts))}
     n_outputs = _outputs(train_targets, problem)
     chosen = _bounded(train_texts, n_outputs, seed)
     notes = []
@@ -75,6 +74,11 @@ def baselines(
     except _NothingToLearnError as reason:
         notes.append(f"There is no TF-IDF baseline: {reason}.")
     return Baselines(predictions, tuple(notes))
+
+
+def majority(targets: Sequence[Target], problem: str, count: int) -> list[Target]:
+    """Return the most frequent answer of the training set, `count` times."""
+    return [_majority(targets, problem)] * count
 
 
 class _NothingToLearnError(Exception):

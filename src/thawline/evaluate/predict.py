@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -45,7 +47,7 @@ def outputs(
 
     def run(indices: np.ndarray) -> tuple[np.ndarray, Batch, Any]:
         batch = data.batch(indices)
-        moved = Batch({k: taken(v) for k, v in batch.inputs.items()}, batch.targets, batch.weights, batch.ids)
+        moved = replace(batch, inputs={name: taken(value) for name, value in batch.inputs.items()})
         with torch.inference_mode(), autocast():
             return indices, batch, forward(data, indices, moved) if forward else data.task.forward(model, moved)
 
@@ -61,10 +63,28 @@ def predict(model: nn.Module, data: Supervised, *, batch_size: int = 64, **optio
     """Return one prediction an example, in the order of `data`; options are those of `outputs`."""
     found: list[Prediction | None] = [None] * len(data)
     for indices, batch, output in outputs(model, data, batch_size=batch_size, **options):
-        for index, prediction in zip(indices, data.task.decode(output, batch.ids), strict=True):
-            found[index] = prediction
-    assert all(prediction is not None for prediction in found), "an example was left without a prediction"
-    return [prediction for prediction in found if prediction is not None]
+        _keep(found, indices, data.task.decode(_answered(model, data, batch, output), batch))
+    return _by_example(data, found)
+
+
+def _answered(model: nn.Module, data: Supervised, batch: Batch, output: Any) -> Any:
+    with torch.inference_mode():
+        return data.task.answer(model, batch, output)
+
+
+def _keep(found: list[Prediction | None], indices: np.ndarray, predictions: Sequence[Prediction]) -> None:
+    for index, prediction in zip(indices, predictions, strict=True):
+        found[index] = prediction
+
+
+def _by_example(data: Supervised, found: Sequence[Prediction | None]) -> list[Prediction]:
+    """Return one prediction an example, of those of its items."""
+    whole = [prediction for prediction in found if prediction is not None]
+    assert len(whole) == len(found), "an item was left without a prediction"
+    if data.owners is None:
+        return [data.task.combine([prediction]) for prediction in whole]
+    ends = np.flatnonzero(np.diff(data.owners)) + 1
+    return [data.task.combine(whole[start:end]) for start, end in pairwise([0, *ends.tolist(), len(whole)])]
 
 
 def measure(model: nn.Module, data: Supervised, *, batch_size: int = 64, **options: Any) -> dict[str, float]:
@@ -74,8 +94,7 @@ def measure(model: nn.Module, data: Supervised, *, batch_size: int = 64, **optio
     for indices, batch, output in outputs(model, data, batch_size=batch_size, **options):
         loss = data.task.loss(output, batch)
         total, weight = total + float(loss.total), weight + float(loss.weight)
-        for index, prediction in zip(indices, data.task.decode(output, batch.ids), strict=True):
-            found[index] = prediction
+        _keep(found, indices, data.task.decode(_answered(model, data, batch, output), batch))
     assert data.targets is not None, "only labelled data can be measured"
-    answers = data.task.answers([prediction for prediction in found if prediction is not None])
+    answers = data.task.answers(_by_example(data, found))
     return {"loss": total / weight if weight else 0.0, **METRICS[data.task.problem](data.targets, answers)}

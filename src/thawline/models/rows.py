@@ -50,7 +50,8 @@ class Rows:
 
 def embedding_of(model: Any) -> nn.Embedding | None:
     """Return the word embeddings of a model where they can be narrowed: a plain table that nothing else holds."""
-    module = model.get_input_embeddings() if hasattr(model, "get_input_embeddings") else None
+    words = getattr(model, "main_input_name", "input_ids") == "input_ids" and hasattr(model, "get_input_embeddings")
+    module = model.get_input_embeddings() if words else None
     if type(module) is not nn.Embedding or module.max_norm is not None or module.sparse or model.config.is_encoder_decoder:
         return None
     holders = [name for name, weight in model.named_parameters(remove_duplicate=False) if weight is module.weight]

@@ -121,6 +121,16 @@ def strategy(value: Any) -> str:
     return str(call)
 
 
+def augmentations(value: Any) -> list[str]:
+    """Return the canonical texts of augmentations: a list, or one text as `[flip, crop(0.7)]`. Raises ValueError.
+
+    >>> augmentations("flip, crop(.7)")
+    ['flip', 'crop(0.7)']
+    """
+    parts = value if isinstance(value, list | tuple) else [value]
+    return list(map(str, _calls(", ".join(map(_spec, parts)))))
+
+
 def regularizers(value: Any) -> list[str]:
     """Return the canonical texts of regularisers: a list, or one text as `[l1(1e-5), dropout(0.1)]`. Raises ValueError.
 

@@ -41,6 +41,7 @@ Trackers = Annotated[list[str], BeforeValidator(forms.trackers), "a list of name
 Split = Annotated[str, BeforeValidator(forms.split), "auto, given, stratified, random, group(COLUMN), time(COLUMN) or hash"]
 Strategy = Annotated[str, BeforeValidator(forms.strategy), "a call form"]
 Regularizers = Annotated[list[str], BeforeValidator(forms.regularizers), "a list of call forms"]
+Augmentations = Annotated[list[str], BeforeValidator(forms.augmentations), "a list of call forms"]
 Vary = Annotated[dict[str, list[JsonValue]], "a mapping of keys to lists of values"]
 Arguments = Annotated[dict[str, JsonValue], "a mapping"]
 _WEIGHTS = "none, auto, or a mapping of class names to numbers of at least 0"
@@ -60,6 +61,7 @@ class Task(_Section):
 
     name: TaskName = Field(default="auto", description="the task; auto reads it off the data")
     problem: Problem = Field(default="auto", description="the kind of label; auto reads it off the label column and says so")
+    options: Arguments = Field(default={}, description="the task's own options; docs/guides/tasks.md lists them")
 
 
 class Model(_Section):
@@ -77,6 +79,10 @@ class Data(_Section):
     path: PathText = Field(description="the file or the folder with the examples")
     encoding: str | None = Field(default=None, description="the files' encoding; null detects it and says so")
     text: str | list[str] | None = Field(default=None, description="the text column, or two for pairs; null infers it")
+    image: str | None = Field(default=None, description="the column with pictures; null infers it")
+    audio: str | None = Field(default=None, description="the column with recordings; null infers it")
+    tokens: str | None = Field(default=None, description="the column with lists of tokens; null infers it")
+    messages: str | None = Field(default=None, description="the column with conversations; null infers it")
     label: str | list[str] | None = Field(default=None, description="the label column, or several of 0 and 1; null infers it")
     id: str | None = Field(default=None, description="the column with an id per example; null: id, else the content's hash")
     weight: str | None = Field(default=None, description="the column with a weight per example")
@@ -85,6 +91,7 @@ class Data(_Section):
     test_size: BelowOne | None = Field(
         default=None, description="the share of a made test set, 0 makes none; null: 0.2 where one table is cut"
     )
+    augment: Augmentations = Field(default=[], description="how training examples are changed at random: flip, crop(0.7), ...")
     drop_duplicates: Flag = Field(default=False, description="keep one of several examples with the same text and label")
     max_train_samples: Count | None = Field(default=None, description="train on at most so many examples, drawn by train.seed")
     max_eval_samples: Count | None = Field(default=None, description="evaluate on at most so many examples a split")
@@ -113,6 +120,9 @@ class Train(_Section):
     adam_epsilon: Positive = Field(default=1e-8, description="Adam's epsilon")
     momentum: BelowOne = Field(default=0.9, description="momentum of sgd")
     max_grad_norm: Positive | None = Field(default=1.0, description="the gradient's norm is clipped to this; null: not clipped")
+    batch_norm: Literal["frozen", "batch"] = Field(
+        default="frozen", description="batch norms use the pretrained statistics, or those of the examples that run together"
+    )
     label_smoothing_factor: BelowOne = Field(default=0.0, description="share of the target that is spread over all classes")
     class_weights: ClassWeights = Field(default="none", description="weights per class; auto: inverse to their frequency")
     seed: Seed = Field(default=42, description="the seed of everything random")
@@ -169,6 +179,7 @@ class Store(_Section):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         default="auto", description="precision of what is kept; auto: that of training"
     )
+    views: Count = Field(default=4, description="views of an example that are kept where it is changed at random")
     max_gb: Positive | None = Field(
         default=10.0, description="what is kept takes at most so many GB (10^9 bytes), the oldest goes; null: no limit"
     )

@@ -119,7 +119,8 @@ def decide(prepared: Prepared, recipe: Recipe, device: Device, *, say: Say) -> D
     train = recipe.train
     threads = train.threads or torch.get_num_threads()
     rows = train.per_device_train_batch_size * train.gradient_accumulation_steps
-    workers = workers_for(threads, rows) if device.device.type == "cpu" else 1
+    alone = train.batch_norm == "batch"  # mates share statistics, so that they have to run together
+    workers = workers_for(threads, rows) if device.device.type == "cpu" and not alone else 1
     decisions: Decisions = {"threads": threads, "workers": workers, "device": str(device.device), "torch": torch.__version__}
     if train.bf16 == "auto":
         gain = device.bf16_gain
@@ -183,11 +184,13 @@ def loop_of(
     objective = regularized(plain_objective, recipe.regularize, assembled.model, stages=assembled.stages)
     rows = recipe.train.per_device_train_batch_size
     device, workers, masters, prefix = footing
-    gradients = Gradients(sets["train"], order, objective, rows, recipe.train.seed, device, workers, prefix)
+    whole = recipe.train.batch_norm == "batch"
+    gradients = Gradients(sets["train"], order, objective, rows, recipe.train.seed, device, workers, prefix, whole)
     every = {"epoch": order.steps_per_epoch, "steps": recipe.train.eval_steps, "no": None}[recipe.train.eval_strategy]
     rhythm = Rhythm(steps, every, recipe.train.checkpoint_minutes * 60)
     learner = learner_of(assembled, masters, steps)
     learner.copies, learner.workers = prefix.replicas.models[1:], workers
+    learner.frozen_statistics = recipe.train.batch_norm == "frozen"
     return Loop(
         learner,
         gradients,

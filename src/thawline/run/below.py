@@ -60,6 +60,9 @@ def cuts_of(prepared: Prepared, assembled: Assembled, *, say: Say) -> tuple[int,
     lines = sorted(line for line in possible if 0 < line < len(assembled.stages))
     if not lines:
         return ()
+    if prepared.task.mixes:
+        say("note: the frozen part is computed anew each time: examples are mixed with one another before they go through it")
+        return ()
     cache = cache_of(assembled.recipe) / "verdicts"
     path = cache / f"{_verdict_key(prepared, assembled, lines)}.json"
     if path.is_file():

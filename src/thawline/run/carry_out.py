@@ -16,7 +16,7 @@ from thawline.run.assemble import Assembled, Decisions, Footing, assemble, decid
 from thawline.run.below import cuts_of, prefix_of
 from thawline.run.finish import ending_seconds, measure_saved, save, train_section
 from thawline.run.folder import RunFolder, next_folder, refuse_existing, resumable
-from thawline.run.foresight import beside, foresight
+from thawline.run.foresight import beside, foresight, held_by
 from thawline.run.lighten import lighten
 from thawline.run.prepare import Prepared, Say, prepare
 from thawline.run.shared import Shared
@@ -100,7 +100,8 @@ def foresee(prepared: Prepared, assembled: Assembled) -> None:
     """Raise MachineError where training is predicted to need more memory than there is, saying what would fit."""
     train = assembled.recipe.train
     rows = train.per_device_train_batch_size
-    needed, left = forecast(assembled.model, assembled.groups, prepared.sets["train"].lengths, rows=rows), available_bytes()
+    data, left = prepared.sets["train"], available_bytes()
+    needed = forecast(assembled.model, assembled.groups, data.lengths, rows=rows, held=held_by(assembled, data))
     if needed.total > left:
         fitting = advice(needed, left, rows=rows, accumulation=train.gradient_accumulation_steps)
         raise MachineError(

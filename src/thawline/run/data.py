@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from pyarrow import parquet
 
@@ -10,6 +11,7 @@ from thawline.data.cache import cache_folder, written_aside
 from thawline.data.dataset import Dataset, Options, load
 from thawline.data.read import read
 from thawline.recipe import Recipe
+from thawline.tasks.base import task_class
 
 
 def cache_of(recipe: Recipe) -> Path:
@@ -29,6 +31,13 @@ def keep_given(data: object, cache: Path) -> Path:
 
 def dataset_of(recipe: Recipe) -> Dataset:
     """Read, infer, check and split the recipe's data; raises DataError where it cannot be read."""
-    own = {key: value for key, value in recipe.data.model_dump().items() if key not in ("path", "max_length")}
+    return load(recipe.data.path, options_of(recipe), cache=cache_of(recipe))
+
+
+def options_of(recipe: Recipe) -> Options:
+    """Return what a recipe says of its data and, where it names a task, what that needs of them."""
+    own = {key: value for key, value in recipe.data.model_dump().items() if key in Options.__dataclass_fields__}
+    kind = task_class(recipe.task.name) if recipe.task.name != "auto" else None
+    needs: dict[str, Any] = {"inputs": kind.inputs, "target": kind.target} if kind is not None else {}
     problem = None if recipe.task.problem == "auto" else recipe.task.problem
-    return load(recipe.data.path, Options(**own, problem=problem, seed=recipe.train.seed), cache=cache_of(recipe))
+    return Options(**own, **needs, problem=problem, seed=recipe.train.seed)

@@ -15,9 +15,10 @@ from torch import Tensor
 
 from thawline.data.cache import written_aside
 from thawline.data.check import truncation
-from thawline.data.columns import Columns, infer
-from thawline.data.dataset import Dataset, load_one
-from thawline.data.examples import Examples
+from thawline.data.columns import Columns
+from thawline.data.dataset import Dataset, load_one, understood
+from thawline.data.examples import CANONICAL, Examples
+from thawline.data.inputs import INPUTS
 from thawline.data.labels import Form
 from thawline.data.read import read
 from thawline.errors import ModelError, RunError, UserError, did_you_mean
@@ -26,12 +27,12 @@ from thawline.recipe import Recipe, recipe_from
 from thawline.run.assemble import Assembled, Decisions, decide, loaded
 from thawline.run.below import bare_prefix, cuts_of, shelf_of, store_of
 from thawline.run.carry_out import device_of, silent
-from thawline.run.data import cache_of
+from thawline.run.data import cache_of, options_of
 from thawline.run.folder import RunFolder
 from thawline.run.lighten import lighten
-from thawline.run.prepare import Prepared, Say, processor_of, supervised, tell
+from thawline.run.prepare import Prepared, Say, processor_of, supervised, tell, with_task
 from thawline.strategies.base import Group, Strategy
-from thawline.tasks.base import TEXT_TASK, task_class
+from thawline.tasks.base import task_class
 from thawline.tasks.supervised import Supervised
 from thawline.thaw.prefix import Prefix
 from thawline.train.device import Device
@@ -201,8 +202,9 @@ def _with(recipe: Recipe, given: Given) -> Recipe:
 def _prepared(origin: _Origin, data: Any, say: Say) -> tuple[Prepared, dict[str, pa.ChunkedArray]]:
     """Return encoded examples as what a run would be prepared from, and the columns that go beside their features."""
     recipe = origin.recipe
-    kind = task_class(TEXT_TASK if recipe.task.name == "auto" else recipe.task.name)
     rows, columns, beside = _rows(origin, data, say)
+    recipe = with_task(recipe, replace(columns, target=INPUTS[columns.kind].target))
+    kind = task_class(recipe.task.name)
     config, processor, length = processor_of(recipe, kind, say)
     labels = [config.id2label[i] for i in range(config.num_labels)]  # so that the head is loaded as it is
     task = kind(  # type: ignore[call-arg]
@@ -210,9 +212,9 @@ def _prepared(origin: _Origin, data: Any, say: Say) -> tuple[Prepared, dict[str,
     )
     task.configure(config)
     items = supervised(task, rows, cache_of(recipe), say=say)
-    tell(filter(None, [truncation(items.items.full_lengths, length)]), say)  # type: ignore[union-attr]
+    tell(filter(None, [truncation(items.items.full_lengths, length)] if length else []), say)  # type: ignore[union-attr]
     items = replace(items, targets=np.zeros(len(items), np.int64))  # for a loss, which tells whether bfloat16 can be used
-    recipe = recipe_from(recipe, data={"max_length": length})
+    recipe = recipe_from(recipe, data={"max_length": length} if length else {})
     dataset = Dataset({"train": rows}, columns, (), "features", rows.fingerprint)
     return Prepared(recipe, dataset, task, {"train": items}, config, processor, ()), beside
 
@@ -223,13 +225,14 @@ def _rows(origin: _Origin, data: Any, say: Say) -> tuple[Examples, Columns, dict
     source = read(data, encoding=options.encoding, cache=cache)
     columns, found = origin.columns, [Finding("note", "read", note) for note in source.notes]
     if columns is None:
-        columns = infer(source, text=options.text, label=options.label, id=options.id, weight=options.weight)
+        source, columns, shaping = understood(source, options_of(origin.recipe))
+        found += shaping
         found += [Finding("note", "columns", note) for note in columns.notes]
     tables, splits = list[pa.Table](), list[str]()
     for split, table in source.splits.items():
         part, told = load_one(table, columns, cache=cache)
         found += [finding for finding in told if finding not in found]
-        tables.append(part.table.select([n for n in ("id", "text", "text_pair", "label") if n in part.table.column_names]))
+        tables.append(part.table.select([n for n in CANONICAL if n in part.table.column_names and n != "weight"]))
         splits += [split] * len(part)
     tell(found, say)
     table = pa.concat_tables(tables, promote_options="default")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from thawline.data.examples import Examples
-from thawline.evaluate.baselines import Target, Text, baselines
+from thawline.evaluate.baselines import Target, Text, baselines, majority
 from thawline.evaluate.output import write_predictions
 from thawline.evaluate.summary import Summary, summarize
 from thawline.models.load import quiet
@@ -28,8 +28,7 @@ def save(prepared: Prepared, assembled: Assembled, folder: RunFolder) -> None:
     prepared.task.finish(assembled.model)
     with quiet():
         assembled.model.save_pretrained(folder.model)
-    prepared.processor.model_max_length = prepared.recipe.data.max_length
-    prepared.processor.save_pretrained(folder.model)
+    prepared.task.save(folder.model)
 
 
 def measure_saved(prepared: Prepared, folder: RunFolder, train: dict[str, Any], *, device: str, say: Say) -> None:
@@ -67,7 +66,8 @@ def evaluated(saved: SavedModel, rows: Examples, folder: RunFolder, *, name: str
     recipe = folder.trained()
     predictions = list(saved.stream(iter(rows)))
     write_predictions(predictions, folder.path / "predictions" / f"{name}.jsonl")
-    beside = _baselines(train, rows, recipe, say=say) if train is not None and recipe.evaluate.baselines else None
+    wanted = train is not None and recipe.evaluate.baselines and recipe.task.problem != "auto"
+    beside = _baselines(train, rows, recipe, say=say) if wanted and train is not None else None
     summary = summarize(
         rows,
         predictions,
@@ -83,14 +83,19 @@ def evaluated(saved: SavedModel, rows: Examples, folder: RunFolder, *, name: str
 
 
 def _baselines(train: Examples, rows: Examples, recipe: Recipe, *, say: Say) -> dict[str, list[Target]]:
-    targets = train.column("label").to_pylist()
-    found = baselines(_texts(train), targets, _texts(rows), problem=str(recipe.task.problem), seed=recipe.train.seed)
+    targets, problem = train.column("label").to_pylist(), str(recipe.task.problem)
+    learned, asked = _texts(train), _texts(rows)
+    if learned is None or asked is None:
+        return {"majority": majority(targets, problem, len(rows))}
+    found = baselines(learned, targets, asked, problem=problem, seed=recipe.train.seed)
     for note in found.notes:
         say(f"note: {note}")
     return found.predictions
 
 
-def _texts(rows: Examples) -> Sequence[Text]:
+def _texts(rows: Examples) -> Sequence[Text] | None:
+    if "text" not in rows.table.column_names:
+        return None
     first: list[str] = rows.column("text").to_pylist()
     if "text_pair" not in rows.table.column_names:
         return first

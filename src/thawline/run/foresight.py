@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from thawline.data.batch import on_grid
 from thawline.memory import anonymous_bytes
+from thawline.models.trace import evaluating
 from thawline.run.assemble import Assembled, Decisions, order_of
 from thawline.run.below import Frozen
 from thawline.run.lighten import Light
 from thawline.run.prepare import Prepared
-from thawline.train.forecast import Seen, forecast
+from thawline.tasks.supervised import Supervised
+from thawline.train.forecast import Seen, forecast, held_bytes
 from thawline.train.steps import Order
 
 Facts = dict[str, Any]
@@ -51,6 +54,17 @@ def passes(order: Order, *, rows: int, workers: int) -> Passes:
     return Passes(tokens, plain, used, widest, len(shapes), len(steps))
 
 
+def held_by(assembled: Assembled, data: Supervised) -> float | None:
+    """Return what `thawline.train.forecast.held_bytes` finds, or None for a model of token ids, of which it is known."""
+    batch = data.batch(np.arange(min(2, len(data))))
+    if "input_ids" in batch.inputs:
+        return None
+    kind = next(assembled.model.parameters()).dtype
+    inputs = {name: value.to(kind) if value.is_floating_point() else value for name, value in batch.inputs.items()}
+    with evaluating(assembled.model):
+        return held_bytes(assembled.model, assembled.groups, replace(batch, inputs=inputs), data.task.forward)
+
+
 def foresight(prepared: Prepared, assembled: Assembled, light: Light, *, frozen: Frozen, decisions: Decisions) -> Facts:
     """Return what plan.json holds: steps, padding, memory in MB (10^6 bytes), and what was decided of the frozen part."""
     recipe, data = assembled.recipe, prepared.sets["train"]
@@ -66,6 +80,7 @@ def foresight(prepared: Prepared, assembled: Assembled, light: Light, *, frozen:
         seen=seen,
         workers=workers,
         moments=1 if recipe.train.optim == "sgd" else 2,
+        held=held_by(assembled, data),
     )
     held = anonymous_bytes()
     weights = _bytes_of(assembled.model, light)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any, final
 
-import numpy as np
 import torch
 
 from thawline.errors import RunError
@@ -14,10 +13,8 @@ from thawline.evaluate.predict import predict
 from thawline.models.load import load_config, load_model, load_processor
 from thawline.run.folder import RunFolder
 from thawline.tasks.base import Task, task_class
-from thawline.tasks.supervised import Supervised
+from thawline.tasks.supervised import of_examples
 from thawline.types import Example, Prediction
-
-_CHUNK = 4096  # examples in memory at a time
 
 
 @final
@@ -34,9 +31,10 @@ class SavedModel:
         kind: Any = task_class(recipe.task.name)
         config = load_config(str(folder.model))
         processor = load_processor(str(folder.model), kind.processor_class)
-        processor.deprecation_warnings["Asking-to-pad-a-fast-tokenizer"] = True
-        labels = [config.id2label[i] for i in range(config.num_labels)] if recipe.task.problem != "regression" else []
-        self.task: Task = kind(processor, problem=recipe.task.problem, labels=labels, max_length=recipe.data.max_length)
+        columns = (folder.read("data.json") or {})["columns"]
+        # In the order of the model's outputs, which is that of its config.
+        labels = [config.id2label[i] for i in range(config.num_labels)] if columns["labels"] else []
+        self.task: Task = kind(processor, problem=columns["problem"], labels=labels, max_length=recipe.data.max_length)
         dtype = getattr(torch, recipe.predict.dtype)
         self.model: Any = load_model(str(folder.model), kind.auto_class, config, seed=0, dtype=dtype).model.to(device)
         self.batch_size = recipe.predict.batch_size or 64
@@ -48,10 +46,8 @@ class SavedModel:
     def stream(self, examples: Iterator[Example], told: Callable[[int], object] = lambda done: None) -> Iterator[Prediction]:
         """Yield predictions in the order given; `told` is called with the number done. Memory stays flat."""
         done = 0
-        while chunk := list(islice(examples, _CHUNK)):
-            items = self.task.encode(chunk)
-            lengths = np.array([len(next(iter(item.values()))) for item in items])
-            data = Supervised(self.task, items, lengths, [example["id"] for example in chunk])
+        while chunk := list(islice(examples, 4 * self.task.at_once)):
+            data = of_examples(self.task, chunk)
             found = predict(self.model, data, batch_size=self.batch_size, told=lambda n, done=done: told(done + n))
             done += len(chunk)
             yield from found

@@ -7,7 +7,8 @@ head and the loss through it alone.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from thawline.errors import UserError
@@ -20,12 +21,11 @@ if TYPE_CHECKING:
 
 TASKS: Table[type[Task]] = Table(
     "task",
-    {"text-classification": "thawline.tasks.text_classification:TextClassification"},
+    {
+        "text-classification": "thawline.tasks.text_classification:TextClassification",
+        "image-classification": "thawline.tasks.image_classification:ImageClassification",
+    },
 )
-
-
-TEXT_TASK = "text-classification"
-"""What texts are learned by where a recipe says task: auto."""
 
 
 def task_class(name: str) -> type[Task]:
@@ -41,17 +41,41 @@ def task_class(name: str) -> type[Task]:
     return found
 
 
+def task_for(inputs: str, target: str) -> str:
+    """Return the name of the task that learns such targets of such inputs, as `thawline.data.columns.Columns` names them."""
+    for name in TASKS:
+        kind = TASKS[name]
+        if (kind.inputs, kind.target) == (inputs, target):
+            return name
+    raise UserError(f"No task learns {target} of {inputs}; name one with task=NAME ({', '.join(TASKS)}).")
+
+
 class Task(ABC):
     """One kind of supervised problem.
 
     `auto_class` names the transformers class whose head is used, `processor_class` the one that reads tokenizer or processor;
-    `problem` names the entry of `thawline.evaluate.metrics.METRICS` that scores it.
+    `inputs` and `target` name what the data must hold (`thawline.data.inputs.INPUTS`, `thawline.data.columns.TARGETS`), and
+    `problem` the entry of `thawline.evaluate.metrics.METRICS` that scores it.
+
+    It is made as `kind(processor, problem=…, labels=…, max_length=…, class_weights=…, label_smoothing=…)`. `views`, where it is
+    set, changes items at random before they are put into a batch (augmentation).
     """
 
     auto_class: ClassVar[str]
     processor_class: ClassVar[str]
+    inputs: ClassVar[str] = "text"
+    target: ClassVar[str] = "label"
+    default_model: ClassVar[str | None] = None
+    at_once: ClassVar[int] = 1000
+    """Examples that are encoded together."""
     problem: str
     labels: tuple[str, ...]
+
+    @classmethod
+    def fit(cls, processor: Any, config: Any, wanted: Fitting) -> tuple[int | None, str | None]:
+        """Make processor and config ready for the task; return how long an item may be, and what there is to tell."""
+        del processor, config
+        return wanted.max_length, None
 
     @abstractmethod
     def configure(self, config: Any) -> None:
@@ -59,15 +83,22 @@ class Task(ABC):
 
     @abstractmethod
     def encode(self, examples: Sequence[Example]) -> list[Item]:
-        """Turn examples into what the model sees, without targets: once, then cached. One item an example, in order."""
+        """Turn examples into what the model sees, without targets: once, then cached. Numbers or arrays of them by name.
+
+        One item an example, in order; or several, each with the place of its example among these as "owner". "length" is what
+        an item counts for (its first array's length where it is not there), "full_length" what it was before it was cut.
+        """
 
     @abstractmethod
     def encoding_key(self) -> str:
         """Return a text that changes whenever `encode` would answer differently."""
 
     @abstractmethod
-    def targets(self, examples: Mapping[str, Any]) -> np.ndarray:
-        """Return the targets of labelled columns, [N] or [N, C]; raises DataError for an unknown label, by id."""
+    def targets(self, examples: Mapping[str, Any]) -> Any:
+        """Return the targets of labelled columns, an array [N] or [N, C], or a list [N].
+
+        Raises DataError for an unknown label, by id.
+        """
 
     @abstractmethod
     def collate(self, items: Sequence[Item], length: int | None = None) -> Batch:
@@ -81,13 +112,33 @@ class Task(ABC):
         """Run the model on a batch."""
         return model(**batch.inputs)
 
-    @abstractmethod
-    def decode(self, outputs: Any, ids: Sequence[str]) -> list[Prediction]:
-        """Turn a model's outputs into one prediction an example."""
+    def answer(self, model: nn.Module, batch: Batch, outputs: Any) -> Any:
+        """Return what `decode` takes: the outputs of `forward`, unless an answer takes more than one pass."""
+        del model, batch
+        return outputs
 
     @abstractmethod
-    def answers(self, predictions: Sequence[Prediction]) -> np.ndarray:
+    def decode(self, outputs: Any, batch: Batch) -> list[Prediction]:
+        """Turn what `answer` returned into one prediction an item."""
+
+    def combine(self, predictions: Sequence[Prediction]) -> Prediction:
+        """Return the prediction of an example from those of its items, in their order."""
+        (only,) = predictions
+        return only
+
+    @abstractmethod
+    def answers(self, predictions: Sequence[Prediction]) -> Any:
         """Return predictions in the form of `targets`, so that metrics can compare them."""
+
+    def augment(self, specs: Sequence[str]) -> None:
+        """Change training items at random from now on, where they come with a generator, "random"; raises UserError."""
+        if specs:
+            raise UserError(f"{type(self).__name__} has no augmentation, so data.augment={', '.join(specs)} has no meaning here.")
+
+    @property
+    def mixes(self) -> bool:
+        """Whether augmentation makes one item of several, so that none of them can be stored."""
+        return False
 
     def resize(self, model: Any) -> None:
         """Make room in a model for tokens that were added to the processor's vocabulary."""
@@ -98,6 +149,24 @@ class Task(ABC):
 
     def finish(self, model: nn.Module) -> None:
         """Change a trained model to what is saved, in place; nothing by default."""
+
+    @abstractmethod
+    def save(self, folder: Path) -> None:
+        """Write the processor beside a saved model, as plain transformers reads it."""
+
+    @classmethod
+    def remarks(cls, examples: Iterable[Example]) -> Iterable[str]:
+        """Yield what is odd about examples for the task's default model; nothing by default."""
+        del examples
+        return ()
+
+
+class Fitting(NamedTuple):
+    """What a recipe wants of a processor and a model's config: the longest item, words to add, and the task's own options."""
+
+    max_length: int | None = None
+    add_tokens: Sequence[str] = ()
+    options: Mapping[str, Any] = {}
 
 
 class Step(NamedTuple):

@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from thawline.tasks.base import Objective, Step, Task
-from thawline.tasks.supervised import Supervised
+from thawline.tasks.supervised import Supervised, of_examples
 from thawline.testing.claims import claim, close, largest
 from thawline.types import Batch, Example
 
@@ -26,9 +26,7 @@ class Sums(NamedTuple):
 def supervised(task: Task, examples: Sequence[Example]) -> Supervised:
     """Encode labelled examples, without a cache."""
     claim(len(examples) > 1, "A check needs at least two labelled examples.")
-    items, columns = task.encode(examples), columns_of(examples)
-    lengths = np.array([len(next(iter(item.values()))) for item in items])
-    return Supervised(task, items, lengths, columns["id"], task.targets(columns))
+    return of_examples(task, examples, task.targets(columns_of(examples)))
 
 
 def columns_of(examples: Sequence[Example]) -> dict[str, list[Any]]:

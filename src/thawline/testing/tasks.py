@@ -106,7 +106,7 @@ def _check_learning(task: Task, model: nn.Module, data: Supervised, *, learning_
     optimizer, batch = torch.optim.AdamW(model.parameters(), learning_rate, weight_decay=0.0), whole(data)
     for _ in range(steps):
         loss = plain_objective(Step(model, task, batch, 0.0))
-        if _knows(task, data, task.decode(loss.outputs, batch.ids)):
+        if _knows(task, data, task.decode(task.answer(model, batch, loss.outputs), batch)):
             break
         optimizer.zero_grad()
         (loss.total / loss.weight).backward()
@@ -132,7 +132,7 @@ def _loss(task: Task, model: nn.Module, batch: Batch) -> float:
 
 def _predictions(task: Task, model: nn.Module, batch: Batch) -> list[Prediction]:
     with torch.no_grad():
-        return task.decode(task.forward(model, batch), batch.ids)
+        return task.decode(task.answer(model, batch, task.forward(model, batch)), batch)
 
 
 def _alike(one: Any, other: Any) -> bool:

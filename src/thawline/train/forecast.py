@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
+from thawline.data.encoded import length_of
 from thawline.memory import KERNEL_CACHES
 from thawline.strategies.base import Groups
+from thawline.types import Batch
 
 _FLOAT = 4  # bytes
 # Numbers kept for the backward pass of one layer, for each token: in units of its width, and for each head and key. What
 # Korthikanti et al. 2022, "Reducing Activation Recomputation", equation 1, count, with dropout masks that take as much room as
 # what they are multiplied with.
 _PER_WIDTH, _PER_KEY = 20, 3
+_SPARE = 1.25  # what is held for a moment beside what is held throughout
 _FROZEN = 4096 * 12  # numbers for each unit of width while a canonical batch goes through a frozen layer
 _HEADROOM = 100 << 20  # allocator, batches, evaluation
 # oneDNN, which computes in bfloat16, makes code for each shape that it meets, a megabyte for each product and its gradients,
@@ -73,12 +78,13 @@ def forecast(
     seen: Seen | None = None,
     workers: int = 1,
     moments: int = 2,
+    held: float | None = None,
 ) -> Forecast:
     """Predict the memory that training adds once the weights are loaded, in the dtype that they have now.
 
     Gradients, in float32 and as they come, `moments` of the optimiser for what learns, and activations above the lowest stage
     that learns, of what was `seen` of the steps for all `workers` together; without it, of the longest `rows` examples.
-    `lengths` [N] are in tokens.
+    `lengths` [N] are in tokens. `held` is what `held_bytes` found, for models that are not layers of one width.
     """
     named = dict(model.named_parameters())
     size = next(iter(named.values())).element_size()
@@ -90,7 +96,7 @@ def forecast(
     each = (seen.tokens / rows if seen is not None else float(longest.mean())) if len(lengths) else 0.0
     keys = getattr(config, "num_attention_heads", 12) * int(longest.max(initial=0))
     above = max(0, min(layers, layers - lowest + 1))
-    row = each * size * (_PER_WIDTH * width + _PER_KEY * keys) * above
+    row = each * (size * (_PER_WIDTH * width + _PER_KEY * keys) * above if held is None else held)
     shapes = seen.shapes if seen is not None and size < _FLOAT and above else 0
     return Forecast(
         gradients=learned * (_FLOAT + size * workers),
@@ -100,6 +106,31 @@ def forecast(
         workspace=_HEADROOM + kernel_bytes(shapes) + (_FROZEN * width * size * workers if lowest else 0),
         saving=_FLOAT * sum(parameter.numel() for parameter in named.values()),
     )
+
+
+def held_bytes(model: nn.Module, groups: Groups, batch: Batch, forward: Callable[[nn.Module, Batch], Any]) -> float:
+    """Return the bytes that one position of an example keeps for the backward pass, by looking at a batch that is run once."""
+    learned = {name for group in groups for name in group.parameters}
+    named = dict(model.named_parameters())
+    before = {name: parameter.requires_grad for name, parameter in named.items()}
+    own = {parameter.data_ptr() for parameter in named.values()}
+    seen = dict[int, int]()
+
+    def packed(tensor: Tensor) -> Tensor:
+        if tensor.data_ptr() not in own:
+            seen[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    try:
+        for name, parameter in named.items():
+            parameter.requires_grad_(name in learned)
+        with torch.autograd.graph.saved_tensors_hooks(packed, lambda tensor: tensor):
+            forward(model, batch)
+    finally:
+        for name, parameter in named.items():
+            parameter.requires_grad_(before[name])
+    positions = sum(length_of(item) for item in batch.items)
+    return _SPARE * sum(seen.values()) / positions
 
 
 def kernel_bytes(shapes: int) -> int:

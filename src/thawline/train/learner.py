@@ -10,6 +10,7 @@ from typing import final
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from thawline.models.stages import Stages
 from thawline.strategies.base import Groups, Strategy
@@ -25,7 +26,8 @@ from thawline.train.workers import Workers, side_by_side
 class Learner:
     """A model with its stages, a strategy's groups, an optimiser over the masters of their weights, and a schedule.
 
-    `copies` are models that share its weights; they take part in what is frozen and what is in training mode.
+    `copies` are models that share its weights; they take part in what is frozen and what is in training mode. With
+    `frozen_statistics` batch norms keep their running statistics, so that no example depends on its mates.
     """
 
     model: nn.Module
@@ -38,6 +40,7 @@ class Learner:
     max_norm: float | None = None
     copies: Sequence[nn.Module] = ()
     workers: Workers | None = None
+    frozen_statistics: bool = True
 
     def __post_init__(self) -> None:
         self._active: frozenset[int] | None = None
@@ -65,7 +68,8 @@ class Learner:
                 for name in stage.modules:
                     # One by one, not `train()`: a container that spans stages follows the lowest, so that what it does by its
                     # own mode (SpecAugment, dropping layers) stays off while that one is frozen.
-                    modules[name].training = index in active
+                    frozen = self.frozen_statistics and isinstance(modules[name], _BatchNorm)
+                    modules[name].training = index in active and not frozen
         self.masters.open(learning)
         for name in self._learning(frozenset(range(line))):
             self.optimizer.state.pop(self.masters.named[name], None)

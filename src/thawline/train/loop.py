@@ -48,7 +48,8 @@ class Gradients:
     """Computes the gradients of one step: micro-batch by micro-batch, sums and not means.
 
     `workers` compute micro-batches side by side; their gradients are added up in one order, whoever is done first. `seed`, the
-    step and the place of a micro-batch in it decide every random number. What is frozen comes from `prefix`.
+    step and the place of a micro-batch in it decide every random number. What is frozen comes from `prefix`. With `whole` the
+    examples of a step run together, as far as `max_examples` lets them.
     """
 
     data: Supervised
@@ -59,6 +60,7 @@ class Gradients:
     device: Device
     workers: Workers
     prefix: Prefix
+    whole: bool = False
 
     def __call__(self, learner: Learner, step: int, progress: float) -> dict[str, float]:
         """Leave Σ w·l's gradients with the masters; return sums of loss and weight, and counts of examples and tokens."""
@@ -66,22 +68,24 @@ class Gradients:
         depth, workers = self.prefix.depth(learner.thaw_line), self.device.processes * self.workers.count
         # Where little is left to compute, threads and micro-batches cost more than they gain.
         head_only = depth == len(learner.stages) - 1
-        parts = self.order.micro_batches(step, max_examples=self.max_examples, workers=0 if head_only else workers)
+        uncut = head_only or self.whole
+        parts = self.order.micro_batches(step, max_examples=self.max_examples, workers=0 if uncut else workers)
+        data = self.data.seen(step // self.order.steps_per_epoch)
         if head_only:
-            self.prefix.ahead(self.data, self.order.examples(step), depth)
+            self.prefix.ahead(data, self.order.examples(step), depth)
 
         def part(item: tuple[int, np.ndarray]) -> tuple[dict[str, float], Sequence[Tensor | None]]:
             place, indices = item
             length = int(on_grid(self.data.lengths[indices], self.order.longest).max())
-            batch = on_device(self.data.batch(indices, length), self.device)
+            batch = on_device(data.batch(indices, length), self.device)
             draws, replaying = self.device.draws(self.seed, step, place), self.prefix.replaying
             with (
                 self.prefix.replicas.taken() as replica,
                 self.device.autocast(),
                 draws,
-                replaying(replica, self.data, indices, batch=batch, depth=depth),
+                replaying(replica, data, indices, batch=batch, depth=depth),
             ):
-                loss = self.objective(Step(replica.model, self.data.task, batch, progress))
+                loss = self.objective(Step(replica.model, data.task, batch, progress))
             counts = (float(loss.total.detach()), float(loss.weight), len(indices), int(self.data.lengths[indices].sum()))
             # Not added to the parameters' own, which all workers share.
             gradients = torch.autograd.grad(loss.total, learner.masters.learning, allow_unused=True)
@@ -98,7 +102,7 @@ def on_device(batch: Batch, device: Device) -> Batch:
     """Return a batch with its tensors on the device, numbers among the inputs in the dtype of the weights."""
     targets = batch.targets.to(device.device) if batch.targets is not None else None
     inputs = {name: device.taken(value) for name, value in batch.inputs.items()}
-    return Batch(inputs, targets, batch.weights.to(device.device), batch.ids)
+    return Batch(inputs, targets, batch.weights.to(device.device), batch.ids, batch.items)
 
 
 @final
@@ -187,10 +191,13 @@ class Loop:
     def _step(self) -> None:
         state, learner = self.state, self.learner
         start = time.monotonic()
+        data, (epoch, place) = self.gradients.data, divmod(state.step, self.gradients.order.steps_per_epoch)
         if learner.open(state.step):
             if (line := learner.watch.decisions.line) > 0:
                 self.settled(line, state.step)
-            self.gradients.prefix.fill(self.gradients.data, learner.thaw_line, self._tell_features)
+            self.gradients.prefix.fill(data.seen(epoch), learner.thaw_line, self._tell_features)
+        elif place == 0 and data.views is not None:  # other views, which are stored as they come up
+            self.gradients.prefix.fill(data.seen(epoch), learner.thaw_line, self._tell_features)
         sums = self.gradients(learner, state.step, state.step / self.rhythm.total)
         if not math.isfinite(sums["total"]):
             raise DivergedError(

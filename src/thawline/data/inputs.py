@@ -1,0 +1,170 @@
+"""What examples are made of: texts, pictures, sounds, tokens or conversations; how columns of each kind are found and read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from thawline.data import texts
+from thawline.data.ids import Keys, content_keys
+from thawline.errors import DataError
+from thawline.table import Table
+from thawline.types import Finding
+
+Shaped = tuple[pa.Table, Sequence[Finding]]
+Fault = tuple[int, str]
+_READERS = 4
+
+
+def _as_it_is(table: pa.Table) -> Shaped | None:
+    del table
+    return None
+
+
+def _no_faults(values: Sequence[Any]) -> list[Fault]:
+    del values
+    return []
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """One kind of input.
+
+    `noun` names examples in messages; `columns` are the canonical ones; `target` is what is usually learned of it, an entry of
+    `thawline.data.columns.TARGETS`. `find` returns the user's columns that hold it, none where there are none; `shape` brings a
+    table of another form into canonical columns, None where it is of no such form; `convert` brings one column (its name, its
+    split) into canonical form; `keys` hashes contents, as they stand and normalised; `faults` tells which cannot be read.
+    """
+
+    name: str
+    noun: str
+    columns: tuple[str, ...]
+    target: str
+    find: Callable[[pa.Table, set[str | None], bool], tuple[str, ...]]
+    convert: Callable[[pa.ChunkedArray, str, str], pa.ChunkedArray]
+    keys: Callable[[pa.Table], tuple[Keys, Keys]]
+    shape: Callable[[pa.Table], Shaped | None] = _as_it_is
+    faults: Callable[[Sequence[Any]], list[Fault]] = _no_faults
+
+
+def is_media(kind: pa.DataType) -> bool:
+    """Tell whether a column holds files: structs of bytes and path, as `datasets` keeps pictures and sounds."""
+    return pa.types.is_struct(kind) and {field.name for field in kind} == {"bytes", "path"}
+
+
+Fits = Callable[[pa.DataType], bool]
+
+
+def _of_type(name: str, fits: Fits, table: pa.Table, taken: set[str | None], _: bool) -> tuple[str, ...]:
+    there = [column for column in table.column_names if column not in taken and fits(table.schema.field(column).type)]
+    return (name,) if name in there else ()
+
+
+def _same(column: pa.ChunkedArray, name: str, split: str) -> pa.ChunkedArray:
+    if column.null_count:
+        raise DataError(f"Column {name!r} of {split} is empty in {column.null_count} rows; fill them, or leave them out.")
+    return column
+
+
+def _text(column: pa.ChunkedArray, name: str, split: str) -> pa.ChunkedArray:
+    if pa.types.is_nested(column.type) or pa.types.is_binary(column.type):
+        raise DataError(f"Column {name!r} of {split} holds {column.type}; expected texts.")
+    found = column.cast(pa.string())
+    return pc.fill_null(found, "") if found.null_count else found
+
+
+def _hashed(contents: Any) -> tuple[Keys, Keys]:
+    rows = [blake2b(content, digest_size=8).digest() for content in contents]
+    keys = np.frombuffer(b"".join(rows), ">u8").astype(np.uint64)
+    return keys, keys
+
+
+def _file_keys(table: pa.Table) -> tuple[Keys, Keys]:
+    with ThreadPoolExecutor(_READERS) as readers:
+        return _hashed(readers.map(content_of, table.column(0).to_pylist()))
+
+
+def content_of(value: dict[str, Any]) -> bytes:
+    """Return the bytes of a file, those that stand in the table where they do; raises DataError where it cannot be read."""
+    if value["bytes"] is not None:
+        return bytes(value["bytes"])
+    try:
+        return Path(value["path"]).read_bytes()
+    except OSError as error:
+        raise DataError(f"{value['path']} cannot be read: {error.strerror}.") from None
+
+
+def _json_keys(table: pa.Table) -> tuple[Keys, Keys]:
+    rows = table.column(0).to_pylist()
+    return _hashed(json.dumps(row, ensure_ascii=False, separators=(",", ":")).encode() for row in rows)
+
+
+def _unreadable_pictures(values: Sequence[Any]) -> list[Fault]:
+    from thawline.data.images import unreadable
+
+    return list(unreadable(values))
+
+
+def _unreadable_sounds(values: Sequence[Any]) -> list[Fault]:
+    from thawline.data.sounds import unreadable
+
+    return list(unreadable(values))
+
+
+def _tagged(table: pa.Table) -> Shaped | None:
+    from thawline.data.tagged import tagged
+
+    return tagged(table)
+
+
+def _conversations(table: pa.Table) -> Shaped | None:
+    from thawline.data.conversations import conversations
+
+    return conversations(table)
+
+
+def _texts(table: pa.Table, taken: set[str | None], labelled: bool) -> tuple[str, ...]:
+    return texts.find_texts(table, taken, labelled=labelled)
+
+
+TEXT = Inputs("text", "texts", ("text", "text_pair"), "label", _texts, _text, content_keys)
+_images, _sounds = (partial(_of_type, name, is_media) for name in ("image", "audio"))
+_tokens, _messages = (partial(_of_type, name, pa.types.is_list) for name in ("tokens", "messages"))
+IMAGE = Inputs("image", "pictures", ("image",), "label", _images, _same, _file_keys, faults=_unreadable_pictures)
+AUDIO = Inputs("audio", "recordings", ("audio",), "label", _sounds, _same, _file_keys, faults=_unreadable_sounds)
+TOKENS = Inputs("tokens", "sentences", ("tokens",), "tags", _tokens, _same, _json_keys, _tagged)
+MESSAGES = Inputs("messages", "conversations", ("messages",), "answer", _messages, _same, _json_keys, _conversations)
+
+_KINDS = ("text", "image", "audio", "tokens", "messages")
+INPUTS: Table[Inputs] = Table("kind of input", {kind: f"thawline.data.inputs:{kind.upper()}" for kind in _KINDS})
+
+
+def recognise(table: pa.Table, named: Sequence[str] = ()) -> Inputs:
+    """Return what the examples of a table are made of; `named` are the kinds whose columns the user names.
+
+    >>> recognise(pa.table({"text": ["good"], "label": ["yes"]})).name
+    'text'
+    """
+    for name in named:
+        return INPUTS[name]
+    for kind in (IMAGE, AUDIO, TOKENS, MESSAGES):
+        if kind.find(table, set(), False) or (not _labelled_texts(table) and kind.shape(table.slice(0, 20)) is not None):
+            return kind
+    return TEXT
+
+
+def _labelled_texts(table: pa.Table) -> bool:
+    """Tell whether a table has plain labels beside texts: then it is one of texts, whatever else its columns could be."""
+    name = texts.named_label(table.column_names)
+    plain = name is not None and not pa.types.is_nested(table.schema.field(name).type)
+    return plain and "text" in map(str.lower, table.column_names)

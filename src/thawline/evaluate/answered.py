@@ -1,0 +1,197 @@
+"""Labelled examples beside what a model said of them: what every analysis starts from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from operator import itemgetter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thawline.data.examples import Examples
+from thawline.errors import DataError
+from thawline.types import Example, Prediction
+
+Array = NDArray[Any]
+_ANSWER = {"single_label_classification": "label", "multi_label_classification": "labels", "regression": "value"}
+
+
+@dataclass(frozen=True)
+class Answered:
+    """Labelled examples beside what a model said of them, aligned: one prediction per example, in the same order.
+
+    `examples` are dicts with "id", inputs, "label" and the user's other columns, or a memory-mapped `Examples`; `problem` is
+    one of "single_label_classification", "multi_label_classification" and "regression"; `labels` are those of the model, by
+    output. The views are arrays, made once. Raises DataError where an example has no label, or there are no examples.
+
+    >>> examples = [{"id": "1", "label": "no"}, {"id": "2", "label": "perhaps"}]
+    >>> said: list[Prediction] = [{"id": i, "label": "no", "scores": {"no": 0.9, "yes": 0.1}} for i in "12"]
+    >>> answered = Answered(examples, said, "single_label_classification", ("no", "yes"))
+    >>> answered.true.tolist(), answered.predicted.tolist(), answered.right.tolist()
+    ([0, -1], [0, 0], [True, False])
+    """
+
+    examples: Sequence[Example]
+    predictions: Sequence[Prediction]
+    problem: str
+    labels: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        assert self.problem in _ANSWER, self.problem
+        assert len(self.examples) == len(self.predictions), (
+            f"{len(self.examples)} examples, {len(self.predictions)} predictions"
+        )
+        if not len(self.examples):
+            raise DataError(
+                "There are no examples, so there is nothing to evaluate; give a file with at least one labelled row."
+            )
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    @property
+    def several(self) -> bool:
+        """Whether an example may have several labels at once."""
+        return self.problem == "multi_label_classification"
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """The examples' ids; each is that of its prediction."""
+        ids = self.column("id")
+        for place, (own, prediction) in enumerate(zip(ids, self.predictions, strict=True)):
+            assert own == prediction["id"], f"prediction {place} is of {prediction['id']!r}, not of {own!r}"
+        return ids
+
+    def column(self, name: str) -> list[Any]:
+        """Return the values of one column of the examples; None where an example has none."""
+        if isinstance(self.examples, Examples):
+            there = name in self.examples.table.column_names
+            return self.examples.column(name).to_pylist() if there else [None] * len(self)
+        return [example.get(name) for example in self.examples]
+
+    @cached_property
+    def targets(self) -> list[Any]:
+        """What the examples' "label" says: a name, a list of names, or a number each."""
+        targets = self.column("label")
+        missing = sum(target is None for target in targets)
+        if missing:
+            raise DataError(
+                f"{missing:,} of {len(self):,} examples have no label; predictions can only be evaluated on labelled ones. "
+                "Without labels, use: thawline predict"
+            )
+        return targets
+
+    @cached_property
+    def true(self) -> Array:
+        """Label numbers, int [N], -1 where the model does not know the label; bool [N, C] with several; else float [N]."""
+        return self._encode(self.targets)
+
+    @cached_property
+    def predicted(self) -> Array:
+        """What the model answered, in the form of `true`."""
+        return self._encode([prediction[_ANSWER[self.problem]] for prediction in self.predictions])  # type: ignore[literal-required]
+
+    @property
+    def has_scores(self) -> bool:
+        """Whether the predictions say how likely each label is."""
+        return self.problem != "regression" and "scores" in self.predictions[0]
+
+    @cached_property
+    def scores(self) -> Array:
+        """How likely the model takes each label to be, float32 [N, C]. Raises DataError where the predictions do not say."""
+        if not self.has_scores:
+            raise DataError("The predictions have no scores, only answers; predict again with a model that gives scores.")
+        rows = (prediction["scores"] for prediction in self.predictions)
+        values = map(itemgetter(*self.labels), rows) if len(self.labels) > 1 else ((row[self.labels[0]],) for row in rows)
+        shape = np.dtype((np.float32, (len(self.labels),)))
+        scores = np.fromiter(values, dtype=shape, count=len(self))
+        if not np.isfinite(scores).all():
+            raise DataError("Some scores are not finite numbers: the training went wrong, or the file of predictions did.")
+        return scores
+
+    @cached_property
+    def unknown(self) -> Array:
+        """Whether an example has a label that the model does not know, bool [N]."""
+        if not self.several:
+            return np.asarray(self.true == -1) if self.problem != "regression" else np.zeros(len(self), dtype=bool)
+        known = set(self.labels)
+        return np.array([not known.issuperset(names) for names in self.targets])
+
+    @cached_property
+    def right(self) -> Array:
+        """Whether the answer is right, bool [N]; with several labels, whether all of them are."""
+        assert self.problem != "regression", "a number is not right or wrong"
+        same = self.true == self.predicted
+        return np.asarray((same.all(axis=1) if self.several else same) & ~self.unknown)
+
+    @cached_property
+    def confidence(self) -> Array:
+        """How sure the model is of its answer, float32 [N]: its score; with several labels that of its least sure decision."""
+        if self.several:
+            return np.asarray(np.maximum(self.scores, 1 - self.scores).min(axis=1))
+        return np.asarray(np.take_along_axis(self.scores, np.maximum(self.predicted, 0)[:, None], axis=1)[:, 0])
+
+    @cached_property
+    def hot(self) -> Array:
+        """The true labels as indicators, bool [N, C]; a row without any where the model does not know the label."""
+        return self.true if self.several else np.asarray(self.true[:, None] == np.arange(len(self.labels)))
+
+    def select(self, indices: Sequence[int] | Array) -> Answered:
+        """Return the examples at these positions with their predictions; `indices` are integers [M] or a mask, bool [N]."""
+        chosen = np.asarray(indices)
+        places: list[int] = (np.flatnonzero(chosen) if chosen.dtype == np.bool_ else chosen).astype(np.int64).tolist()
+        examples = self.examples.select(places) if isinstance(self.examples, Examples) else [self.examples[i] for i in places]
+        return replace(self, examples=examples, predictions=[self.predictions[i] for i in places])
+
+    def _encode(self, values: Iterable[Any]) -> Array:
+        if self.problem == "regression":
+            return np.fromiter(values, dtype=float, count=len(self))
+        index = {name: place for place, name in enumerate(self.labels)}
+        if not self.several:
+            return np.fromiter((index.get(name, -1) for name in values), dtype=np.int64, count=len(self))
+        there = np.zeros((len(self), len(index)), dtype=bool)
+        for row, names in enumerate(values):
+            there[row, [index[name] for name in names if name in index]] = True
+        return there
+
+
+def parts(answered: Answered, fractions: Sequence[float], seed: int = 0) -> tuple[Answered, ...]:
+    """Cut labelled examples into disjoint parts of these shares, each with its share of every label; see `deal`.
+
+    What fits a temperature or thresholds must not see the part that then says what they are worth.
+    """
+    strata = list(map(_stratum, answered.targets))
+    dealt = deal(answered.ids, strata, fractions=fractions, seed=seed)
+    return tuple(answered.select(dealt == part) for part in range(len(fractions)))
+
+
+def deal(ids: Sequence[str], strata: Sequence[Any], *, fractions: Sequence[float], seed: int = 0) -> Array:
+    """Return which part each example is dealt to, int [N]; a matter of ids and strata, not of the order of the rows.
+
+    Within a stratum the order is that of a hash of seed and id; each example goes to the part that is furthest behind its
+    share, so of a stratum each part gets its share to about one example, however small the stratum is. Parts may be empty
+    where there are fewer examples than parts. `fractions` sum to 1.
+
+    >>> deal(["a", "b", "c", "d"], ["x", "x", "y", "y"], fractions=[0.5, 0.5]).tolist()
+    [0, 1, 0, 1]
+    """
+    share = np.asarray(fractions, dtype=float)
+    assert (share > 0).all() and abs(share.sum() - 1) < 1e-9, f"fractions must be above 0 and sum to 1, not {fractions}"
+    key: Callable[[int], Any] = [
+        (str(stratum), hashlib.blake2b(f"{seed} {own}".encode(), digest_size=16).digest(), own)
+        for own, stratum in zip(ids, strata, strict=True)
+    ].__getitem__
+    dealt, behind = np.empty(len(ids), dtype=np.int64), np.zeros(len(share))
+    for place in sorted(range(len(ids)), key=key):
+        behind += share
+        dealt[place] = part = int(np.argmax(behind))
+        behind[part] -= 1
+    return dealt
+
+
+def _stratum(target: Any) -> Any:
+    return tuple(sorted(target)) if isinstance(target, list | tuple) else target

@@ -1,0 +1,119 @@
+"""The sections of the analyses that a run has: each only where its part of analysis.json is there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from thawline.report import classification, examples, trust
+from thawline.report.blocks import Block, Cell, Interval, Num, Paragraph, Section, Table
+from thawline.report.facts import Facts, RunFacts
+from thawline.report.plainly import plainly, told
+from thawline.report.svg import Bars, Lines, Series
+
+View = Callable[[Facts, str], Sequence[Block]]
+"""From one analysis and its path in analysis.json to what is shown of it."""
+
+_OF_A_SET: Mapping[str, tuple[str, View]] = {
+    "classes": ("Classes", classification.classes),
+    "curves": ("ROC and precision–recall", classification.curves),
+    "calibration": ("Calibration", trust.calibration),
+    "abstention": ("Abstention", trust.abstention),
+    "conformal": ("Conformal label sets", trust.conformal),
+    "mistakes": ("Mistakes", examples.mistakes),
+    "slices": ("Slices", examples.slices),
+}
+
+
+def robustness(found: Facts, path: str) -> Sequence[Block]:
+    """The drop under each perturbation, with intervals."""
+    rows = found.get("perturbations", [])
+    metric = found.get("metric", "metric")
+    names, ends = [row["name"] for row in rows], [(row["low"], row["high"]) for row in rows]
+    table = [
+        [
+            row["name"],
+            Num(row["value"], key=f"{path}.perturbations.{place}.value"),
+            Interval(Num(row["drop"], "+.3f", f"{path}.perturbations.{place}.drop"), row["low"], row["high"]),
+            "yes" if row["decided"] else "no",
+            Num(row.get("changed"), ".1%", f"{path}.perturbations.{place}.changed"),
+            Num(row.get("to_wrong"), ",.0f"),
+            Num(row.get("to_right"), ",.0f"),
+        ]
+        for place, row in enumerate(rows)
+    ]
+    columns = ["perturbation", metric, "drop", "decided", "answers changed", "became wrong", "became right"]
+    about = "A drop above 0 is worse. It is decided where its interval leaves out 0."
+    chart = Bars(f"Drop of {metric}", names, [row["drop"] for row in rows], f"drop of {metric}", ends)
+    lost = [examples.changed(row) for row in rows if row.get("examples")]
+    return [*told(found), Paragraph([about], "quiet"), chart, Table("Every perturbation", columns, table), *lost]
+
+
+def label_errors(found: Facts, path: str) -> Sequence[Block]:
+    """Labels that look wrong: how many, of which classes, and the first of them."""
+    rows = [
+        [one.get("id", ""), one.get("label", ""), one.get("suggested", ""), Num(one.get("quality")), examples.text_of(one)]
+        for one in found.get("examples", [])
+    ]
+    pairs = [[one["label"], one["suggested"], Num(one["n"], ",.0f")] for one in found.get("pairs", [])]
+    blocks = list(told(found))
+    if pairs:
+        blocks.append(Table("Which labels look as if they should be others", ["label", "suggested", "examples"], pairs))
+    if rows:
+        columns = ["id", "label", "suggested", "quality", "text"]
+        blocks.append(Table("Suspected labels, the most doubtful first", columns, rows, total=found.get("suspected")))
+    return blocks
+
+
+def learning_curve(found: Facts, path: str) -> Sequence[Block]:
+    """The error by the number of labels, and the law that was fitted to it."""
+    points, curve = found.get("points", []), found.get("curve", [])
+    series = [
+        Series(
+            "fitted",
+            [(one["size"], one["error"]) for one in curve],
+            [(one["interval"][0], one["interval"][1]) for one in curve],
+        ),
+        Series(
+            "measured",
+            [(one["size"], one["error"]) for one in points],
+            [(one["interval"][0], one["interval"][1]) for one in points],
+            "dots",
+        ),
+    ]
+    rows: list[list[Cell]] = [
+        [
+            Num(one["size"], ",.0f", f"{path}.points.{place}.size"),
+            Interval(Num(one["error"], key=f"{path}.points.{place}.error"), *one["interval"]),
+        ]
+        for place, one in enumerate(points)
+    ]
+    chart = Lines("What more labels would bring", series, "labels", "error")
+    return [*told(found), chart, Table("Error by number of labels", ["labels", "error"], rows)]
+
+
+_OF_THE_RUN: Mapping[str, tuple[str, View]] = {
+    "label_errors": ("Suspected label errors", label_errors),
+    "learning_curve": ("Learning curve", learning_curve),
+}
+_AFTER_THE_SET: Mapping[str, tuple[str, View]] = {"robustness": ("Robustness", robustness)}
+
+
+def sections(facts: RunFacts) -> list[Section]:
+    """Return a section for each analysis, those without a view of their own as plain tables."""
+    split = facts.measured or "test"
+    views = {**_OF_A_SET, **_AFTER_THE_SET}
+    found = list[Section]()
+    for names, analysis, path in (
+        (views, facts.looked_at, f"analysis.{split}"),
+        (_OF_THE_RUN, _beside_the_sets(facts.analysis), "analysis"),
+    ):
+        for name in [*(name for name in names if name in analysis), *(name for name in analysis if name not in names)]:
+            title, view = names.get(name, (name.replace("_", " ").capitalize(), plainly))
+            blocks = view(analysis[name], f"{path}.{name}") if isinstance(analysis[name], Mapping) else ()
+            if blocks:
+                found.append(Section(name.replace("_", "-"), title, list(blocks)))
+    return found
+
+
+def _beside_the_sets(analysis: Facts) -> Facts:
+    return {name: value for name, value in analysis.items() if name not in ("test", "validation", "train")}

@@ -1,0 +1,107 @@
+"""What tasks with a tokenizer have in common: how long an item may be, pad tokens, and what the default model can read."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from thawline.errors import UserError
+from thawline.tasks.base import Fitting
+
+# The commonest function words make up a third of English text and next to nothing of any other language's.
+_ENGLISH = frozenset(
+    [
+        "the",
+        "a",
+        "an",
+        "and",
+        "or",
+        "of",
+        "to",
+        "in",
+        "is",
+        "it",
+        "i",
+        "you",
+        "that",
+        "this",
+        "for",
+        "on",
+        "was",
+        "are",
+        "be",
+        "with",
+        "as",
+        "at",
+        "not",
+        "have",
+        "but",
+        "my",
+        "do",
+        "what",
+        "how",
+        "can",
+        "if",
+        "so",
+        "we",
+        "they",
+        "he",
+        "she",
+    ]
+)
+_ENGLISH_SHARE = 0.05
+MAX_LENGTH = 512
+
+
+def max_length(config: Any, tokenizer: Any, wanted: int | None) -> tuple[int, str | None]:
+    """Return how many tokens a text may have, and a note where the wish is above what the model can take.
+
+    Without a wish it is what the model can take, at most 512.
+    """
+    limits = [getattr(tokenizer, "model_max_length", math.inf), _positions(config)]
+    most = int(min(limits)) if min(limits) < 10**6 else None
+    if wanted is not None and most is not None and wanted > most:
+        return most, f"data.max_length={wanted} is more than the model can take; texts are cut at {most} tokens"
+    return wanted or min(most or MAX_LENGTH, MAX_LENGTH), None
+
+
+def _positions(config: Any) -> float:
+    text = config.get_text_config()
+    # -1 stands for "no limit" (XLNet); RoBERTa's positions start behind the padding index.
+    count = getattr(text, "max_position_embeddings", None) or getattr(text, "n_positions", None)
+    offset = text.pad_token_id + 1 if text.model_type in ("roberta", "xlm-roberta", "camembert") else 0
+    return count - offset if count and count > 0 else math.inf
+
+
+def looks_english(texts: Iterable[str]) -> bool:
+    """Tell whether texts are English, by the share of its commonest words.
+
+    >>> looks_english(["This is the film of the year"]), looks_english(["Das ist der Film des Jahres"])
+    (True, False)
+    """
+    words = [word for text in texts for word in re.findall(r"\w+", text.lower())]
+    return not words or sum(word in _ENGLISH for word in words) / len(words) >= _ENGLISH_SHARE
+
+
+def fit(tokenizer: Any, config: Any, wanted: Fitting) -> tuple[int, str | None]:
+    """Give a tokenizer what batches need: a pad token, padding where the model's head expects it, added words.
+
+    Returns the tokens that an item may have, and what there is to tell. Raises UserError where nothing could serve for padding.
+    """
+    if tokenizer.pad_token is None:
+        known = [token for token in (tokenizer.eos_token, tokenizer.unk_token, tokenizer.bos_token) if token is not None]
+        if not known:
+            raise UserError("The model's tokenizer has no token that could serve for padding; choose another model.")
+        tokenizer.pad_token = known[0]
+        config.get_text_config().pad_token_id = tokenizer.pad_token_id
+    if wanted.add_tokens:
+        tokenizer.add_tokens(list(wanted.add_tokens))
+    hush(tokenizer)
+    return max_length(config, tokenizer, wanted.max_length)
+
+
+def hush(tokenizer: Any) -> None:
+    """Keep back one hint of a tokenizer's about speed, of no use here: items are encoded once and padded a batch at a time."""
+    tokenizer.deprecation_warnings["Asking-to-pad-a-fast-tokenizer"] = True

