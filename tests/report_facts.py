@@ -26,7 +26,7 @@ HOSTILE = (
     "<b onmouseover=hacked=1>b</b>",
     "javascript:hacked=1",
     "`|**_x_**\n# y",
-    "العربية ‮ \x00 \ud800",
+    "العربية ‮ \x00",
 )
 
 
@@ -142,9 +142,13 @@ def _mistakes(test: Answered) -> dict[str, Any]:
     rows = []
     for place in wrong:
         example, said = test.examples[place], test.predictions[place]
-        words = [{"word": f"{word} ", "weight": (-1) ** k * 0.9 / (k + 1)} for k, word in enumerate(example["text"].split())]
+        spans = [(example["text"].index(word), word) for word in example["text"].split()]
+        words = [
+            {"word": word, "start": start, "end": start + len(word), "contribution": (-1) ** k / (k + 1)}
+            for k, (start, word) in enumerate(spans)
+        ]
         row = {"id": example["id"], "text": example["text"], "true": example["label"], "predicted": said["label"]}
-        rows.append({**row, "score": said["score"], "attribution": words})
+        rows.append({**row, "score": said["score"], "attribution": {"method": "occlusion", "words": words}})
     return {"confident": rows, "uncertain": [{**row, "attribution": None} for row in rows]}
 
 
@@ -158,7 +162,7 @@ def _robustness(test: Answered) -> dict[str, Any]:
 def write(facts: RunFacts, folder: Path) -> Path:
     """Write facts as the folder that they would have come from."""
     folder.mkdir(parents=True)
-    (folder / "recipe.yaml").write_text(yaml.safe_dump(dict(facts.recipe)), "utf-8")
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(dict(facts.recipe), sort_keys=False), "utf-8")
     for name in ("metrics", "plan", "data", "decisions", "analysis"):
         (folder / f"{name}.json").write_text(json.dumps(getattr(facts, name)), "utf-8")
     (folder / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in facts.history), "utf-8")

@@ -1,6 +1,7 @@
 """Chat: what is learned of a conversation in each kind of template, and packing that lets nothing through."""
 
 from pathlib import Path
+from string import ascii_letters
 from typing import Any
 
 import pytest
@@ -38,7 +39,8 @@ BRACKETS = (
 )
 MARKED = (
     LOOP + "<|im_start|>{{ m.role }}\n{% if m.role == 'assistant' %}{% generation %}{{ m.content }}{% endgeneration %}"
-    "{% else %}{{ m.content }}{% endif %}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    "{% else %}{{ m.content }}{% endif %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 TURNING = "{{ messages | length }}" + CHATML
 STRICT = "{% if messages[0].role != 'user' %}{{ raise_exception('questions come first') }}{% endif %}" + CHATML
@@ -51,10 +53,16 @@ TALK = [
 
 
 def tokenizer(template: str | None, family: str = "gpt2") -> Any:
-    made = tokenizer_of(family)
+    made = sentencepiece() if family == "llama" else tokenizer_of(family)
     made.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
     made.chat_template = template
     return made
+
+
+def sentencepiece() -> Any:
+    """As Llama 2: a piece for each letter, and bytes for what has none (line breaks, 好)."""
+    pieces = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", *ascii_letters, *"!#:.,?"]
+    return transformers.LlamaTokenizer(vocab={piece: i for i, piece in enumerate(pieces)}, merges=[])
 
 
 def learned(made: Any, encoded: Any) -> list[str]:
@@ -130,11 +138,9 @@ def test_a_token_across_the_border_is_not_learned() -> None:
     made = tokenizer(
         "{{ messages[0].content }} {% if messages | length > 1 %}{{ messages[1].content }}{{ eos_token }}{% endif %}"
     )
-    encoded = encode_conversation(made, [TALK[0], {"role": "assistant", "content": "film"}])
-    border = len(made(TALK[0]["content"])["input_ids"])
-    assert made.decode(encoded.input_ids[border]) in (" f", " film", " fi", " fil", " ")
-    straddles = made.decode(encoded.input_ids[border]) != " "
-    assert encoded.supervised[border] is False and encoded.supervised[-1] and straddles <= (not encoded.supervised[border])
+    encoded = encode_conversation(made, [{"role": "user", "content": "it"}, {"role": "assistant", "content": "is good"}])
+    assert made.convert_ids_to_tokens(encoded.input_ids) == ["i", "t", "Ġis", "Ġgood", made.eos_token]
+    assert encoded.supervised == [False, False, False, True, True]
 
 
 @pytest.mark.parametrize(

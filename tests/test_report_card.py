@@ -4,8 +4,8 @@ import warnings
 from dataclasses import replace
 
 import pytest
-from report_facts import HOSTILE, made
 
+from report_facts import HOSTILE, made
 from thawline.report import RunFacts, card
 
 with warnings.catch_warnings():

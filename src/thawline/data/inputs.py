@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from thawline.data import texts
+from thawline.data.cache import cache_folder
 from thawline.data.ids import Keys, content_keys
 from thawline.errors import DataError
 from thawline.table import Table
@@ -23,7 +22,7 @@ from thawline.types import Finding
 
 Shaped = tuple[pa.Table, Sequence[Finding]]
 Fault = tuple[int, str]
-_READERS = 4
+_LOOKED_AT = 20  # rows by which a kind is recognised
 
 
 def _as_it_is(table: pa.Table) -> Shaped | None:
@@ -90,18 +89,10 @@ def _hashed(contents: Any) -> tuple[Keys, Keys]:
 
 
 def _file_keys(table: pa.Table) -> tuple[Keys, Keys]:
-    with ThreadPoolExecutor(_READERS) as readers:
-        return _hashed(readers.map(content_of, table.column(0).to_pylist()))
+    from thawline.data.digests import digests
 
-
-def content_of(value: dict[str, Any]) -> bytes:
-    """Return the bytes of a file, those that stand in the table where they do; raises DataError where it cannot be read."""
-    if value["bytes"] is not None:
-        return bytes(value["bytes"])
-    try:
-        return Path(value["path"]).read_bytes()
-    except OSError as error:
-        raise DataError(f"{value['path']} cannot be read: {error.strerror}.") from None
+    keys = np.array([int(one[:16], 16) for one in digests(table.column(0).to_pylist(), cache_folder())], np.uint64)
+    return keys, keys
 
 
 def _json_keys(table: pa.Table) -> tuple[Keys, Keys]:
@@ -157,10 +148,12 @@ def recognise(table: pa.Table, named: Sequence[str] = ()) -> Inputs:
     """
     for name in named:
         return INPUTS[name]
-    for kind in (IMAGE, AUDIO, TOKENS, MESSAGES):
-        if kind.find(table, set(), False) or (not _labelled_texts(table) and kind.shape(table.slice(0, 20)) is not None):
+    for kind in (IMAGE, AUDIO, TOKENS):
+        if kind.find(table, set(), False) or kind.shape(table.slice(0, _LOOKED_AT)) is not None:
             return kind
-    return TEXT
+    if _labelled_texts(table) or len(table.column_names) == 1:
+        return TEXT  # a text alone could be a document to go on writing, too
+    return MESSAGES if MESSAGES.find(table, set(), False) or MESSAGES.shape(table.slice(0, _LOOKED_AT)) else TEXT
 
 
 def _labelled_texts(table: pa.Table) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from thawline.data import columnar, delimited, folders, json_rows, memory, paths, speech
+from thawline.data import columnar, conll, delimited, folders, json_rows, memory, paths, speech
 from thawline.data.cache import hash_bytes, hash_table
 from thawline.data.tables import Parser, through_cache
 from thawline.errors import DataError, did_you_mean
@@ -24,6 +24,12 @@ PARSERS: Mapping[str, Parser] = {
     ".parquet": columnar.parse_parquet,
     ".arrow": columnar.parse_arrow,
     ".feather": columnar.parse_arrow,
+    ".conll": conll.parse,
+    ".bio": conll.parse,
+    ".iob": conll.parse,
+    ".iob2": conll.parse,
+    ".txt": conll.parse,
+    ".conllu": conll.parse,
 }
 _ALIASES = {
     "train": ("train", "training"),
@@ -73,7 +79,7 @@ def read(data: object, *, encoding: str | None = None, cache: Path) -> Source:
 def _of_folder(path: Path, encoding: str | None, cache: Path) -> Source:
     if _is_saved(path):
         return _located(_saved(path), path)
-    of_files = folders.media(path, cache) or speech.layout(path, cache)
+    of_files = speech.layout(path, cache) or folders.media(path, cache)
     return of_files or _located(_folder(path, encoding, cache), path)
 
 
@@ -108,7 +114,7 @@ def _parser(path: Path) -> Parser:
 
 def _folder(path: Path, encoding: str | None, cache: Path) -> Source:
     entries = sorted(entry for entry in path.iterdir() if entry.is_file())
-    tables = [entry for entry in entries if entry.suffix.lower() in PARSERS and not _BESIDE.match(entry.name)]
+    tables = [entry for entry in entries if _is_table(entry)]
     of_split: dict[str, list[Path]] = {}
     for entry in tables:
         if (shard := _SHARD.match(entry.stem.lower())) and shard["split"] in SPLITS:
@@ -117,7 +123,8 @@ def _folder(path: Path, encoding: str | None, cache: Path) -> Source:
         if len(tables) != 1:
             found = ", ".join(entry.name for entry in tables) or "no table"
             raise DataError(
-                f"{path} holds {found}; expected train, validation and test files ({', '.join(PARSERS)}), or one table."
+                f"{path} holds {found}; expected train, validation and test files ({', '.join(PARSERS)}), one table, "
+                "or a folder of pictures or sounds for each class."
             )
         of_split = {"all": tables}
     used = {entry for files in of_split.values() for entry in files}
@@ -132,6 +139,13 @@ def _folder(path: Path, encoding: str | None, cache: Path) -> Source:
         notes += [f"{entry.name}: {note}" for entry, file in zip(of_split[split], files, strict=True) for note in file.notes]
         digests += [split, *(file.digest for file in files)]
     return Source(splits, tuple(notes), path.resolve().name, hash_bytes(*digests))
+
+
+def _is_table(file: Path) -> bool:
+    """Tell whether a file of a folder is data; a text file, which may be anything, is if it is called like a split."""
+    if file.suffix.lower() == ".txt" and file.stem.lower() not in SPLITS:
+        return False
+    return file.suffix.lower() in PARSERS and not _BESIDE.match(file.name)
 
 
 def _one_format(files: list[Path], split: str) -> list[Path]:

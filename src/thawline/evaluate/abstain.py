@@ -62,6 +62,8 @@ def find_threshold(confidence: Array, right: Array, *, target: float, sure: floa
     """
     from scipy.stats import binom
 
+    assert 0 < target < 1 and 0 < sure < 1, f"target {target} and sure {sure} are shares, neither 0 nor 1"
+
     order = np.argsort(-confidence, kind="stable")
     scores = np.append(confidence[order].astype(float), -1.0)
     wrong = np.append(0, np.cumsum(~right[order]))
@@ -69,8 +71,10 @@ def find_threshold(confidence: Array, right: Array, *, target: float, sure: floa
     for start, level in _starts(len(right), 1 - target, 1 - sure):
         numbers = np.array(list(_numbers(start, len(right))))
         above = np.searchsorted(-scores, -scores[numbers], side="left")  # of equal scores none is above
+        numbers, above = numbers[above >= start], above[above >= start]
         passed = binom.cdf(wrong[above], above, 1 - target) <= level
-        best = max(best, int(numbers[np.argmin(passed) - 1]) if not passed.all() else len(right), 0) if passed[0] else best
+        first_failure = len(passed) if passed.all() else int(np.argmin(passed))
+        best = max(best, int(numbers[first_failure - 1])) if first_failure else best
     return float(scores[best]) if best else None
 
 

@@ -7,6 +7,7 @@ what the whole text changes in the logit. Where gradients cannot be had that way
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,13 @@ TOLERANCE = 0.05
 _STEPS, _MOST_STEPS = 32, 512
 _AT_ONCE = 16  # copies of the example in one batch
 _MOST_WORDS = 256
+_BLANKS = (
+    "mask_token_id",
+    "unk_token_id",
+    "eos_token_id",
+    "bos_token_id",
+    "pad_token_id",
+)  # what an absent word is, the best first
 
 
 def attribute(
@@ -42,10 +50,12 @@ def attribute(
     (what stands for an absent word), `output` and `baseline_output` (logits with all words and with none), `words` (each with
     `word`, `start`, `end`: characters in the text; `side`: 0, or 1 in the second text; `contribution`), `special` (what
     special tokens contribute), `completeness_error` (|sum of contributions - change of the logit| over the latter; None for
-    occlusion) and `notes`. Raises UserError for an unknown target, and where captum is missing.
+    occlusion) and `notes`. Raises UserError for a text without words, for an unknown target, and where captum is missing.
     """
     assert method in {"auto", "integrated gradients", "occlusion"}, method
     texts = (text,) if isinstance(text, str) else tuple(text)
+    if not any(map(split_words, texts)):
+        raise UserError("The text has no words, so there is nothing an answer could rest on; give one that has.")
     notes: list[str] = []
     with evaluating(model):
         encoded = _encode(tokenizer, texts, max_length)
@@ -68,7 +78,7 @@ def _logits(model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
     """Return the logits [B, C], in float32 at least."""
     first = next(model.parameters())
     moved = {k: v.to(first.device, first.dtype if v.is_floating_point() else None) for k, v in inputs.items()}
-    logits = model(**moved).logits
+    logits: Tensor = model(**moved).logits
     return logits if logits.dtype == torch.float64 else logits.float()
 
 
@@ -91,20 +101,19 @@ def _target(model: Any, inputs: Mapping[str, Tensor], target: str | int | None) 
 
 def _captum() -> Any:
     try:
-        import captum.attr
+        return importlib.import_module("captum.attr")
     except ImportError:
         raise UserError("Attributions are computed by captum, which is not installed; type: pip install captum") from None
-    return captum.attr
 
 
 @dataclass(frozen=True)
 class Gradients:
-    """Contributions of each position, float [T], of one padded or unpadded row, and what they should add up to."""
+    """Contributions of each position, float [T], what they should add up to, and the token of the baseline (None: the mean)."""
 
     contributions: Tensor
     output: float
     baseline_output: float
-    steps: int
+    token: int | None
 
     @property
     def error(self) -> float:
@@ -114,24 +123,26 @@ class Gradients:
 
 
 def integrated_gradients(
-    model: nn.Module, inputs: Mapping[str, Tensor], target: int, *, absent: Tensor, token: int | None = None
+    model: nn.Module, inputs: Mapping[str, Tensor], target: int, *, absent: Tensor, tokens: Sequence[int]
 ) -> Gradients:
     """Return what each position of `inputs`, tensors of one row [1, T], contributes to the output `target`.
 
-    Where `absent`, bool [T], holds, the baseline is the embedding of `token`, or 0 for None; elsewhere (special tokens,
-    padding) it is the embedding itself, so nothing is contributed. Positions and segments stay as they are. The integral is
-    taken with more points until what is contributed adds up to TOLERANCE, or there are 512. Raises NotImplementedError for a
-    model that does not take one embedding a token.
+    Where `absent`, bool [T], holds, the baseline is the embedding of the first of `tokens` that has any, else the mean of the
+    text's; elsewhere (special tokens, padding) it is the embedding itself, so nothing is contributed. All zeros would be no
+    baseline: a norm without centre, as Llama and Qwen have, is discontinuous there. Positions and segments stay as they are.
+    The integral is taken with more points until the error of completeness is at most TOLERANCE, or there are 512. Raises
+    NotImplementedError for a model that does not take one embedding a token.
     """
-    layer = _embedding(model, inputs)
+    layer, own = _embedded(model, inputs)
     attr = _captum()
-    with torch.no_grad(), _seen(layer) as seen:
-        _logits(model, inputs)
-    own = seen[0].detach()
-    with torch.no_grad():
-        ids = inputs["input_ids"].to(own.device)
-        blank = layer(torch.full_like(ids, token)) if token is not None else torch.zeros_like(own)
-    baseline = torch.where(absent.to(own.device)[None, :, None], blank, own)
+    there = absent.to(own.device)[None, :, None]
+    token, blank = None, own[:, absent.to(own.device)].mean(dim=1, keepdim=True)
+    for candidate in reversed(tokens):
+        with torch.no_grad():
+            looked_up = layer(torch.full_like(inputs["input_ids"], candidate, device=own.device))
+        if looked_up.any():
+            token, blank = candidate, looked_up
+    baseline = torch.where(there, blank, own)
 
     def forward(embeddings: Tensor) -> Tensor:
         tiled = {name: value.expand(len(embeddings), *value.shape[1:]) for name, value in inputs.items()}
@@ -145,14 +156,14 @@ def integrated_gradients(
         found = attr.IntegratedGradients(forward).attribute(
             own, baselines=baseline, n_steps=steps, method="gausslegendre", internal_batch_size=_AT_ONCE
         )
-        result = Gradients(found.detach()[0].double().sum(-1), *ends, steps)
+        result = Gradients(found.detach()[0].double().sum(-1), *ends, token)
         if result.error <= TOLERANCE or steps >= _MOST_STEPS:
             return result
         steps *= 2
 
 
-def _embedding(model: Any, inputs: Mapping[str, Tensor]) -> nn.Module:
-    """Return the layer that gives each token its embedding; raises NotImplementedError where there is none of that kind."""
+def _embedded(model: Any, inputs: Mapping[str, Tensor]) -> tuple[nn.Module, Tensor]:
+    """Return the layer of token embeddings and what it gives, [1, T, D]; raises NotImplementedError where there is none."""
     try:
         layer = model.get_input_embeddings()
     except (AttributeError, NotImplementedError):
@@ -163,7 +174,7 @@ def _embedding(model: Any, inputs: Mapping[str, Tensor]) -> nn.Module:
         _logits(model, inputs)
     if len(seen) != 1 or not isinstance(seen[0], Tensor) or seen[0].shape[:-1] != inputs["input_ids"].shape:
         raise NotImplementedError("the model does not look up its token embeddings exactly once")
-    return layer
+    return layer, seen[0].detach()
 
 
 @contextmanager
@@ -199,8 +210,8 @@ def _gradients(
         raise NotImplementedError("the tokenizer does not say which characters a token stands for")
     words, place = found
     absent = torch.tensor([i is not None for i in place])
-    mask = tokenizer.mask_token_id
-    result = integrated_gradients(model, encoded, target[0], absent=absent, token=mask)
+    tokens = [i for name in _BLANKS if (i := getattr(tokenizer, name, None)) is not None]
+    result = integrated_gradients(model, encoded, target[0], absent=absent, tokens=tokens)
     totals, special = [0.0] * len(words), 0.0
     for i, value in zip(place, result.contributions.tolist(), strict=True):
         if i is None:
@@ -215,7 +226,7 @@ def _gradients(
     return {
         "method": "integrated gradients",
         "target": target[1],
-        "baseline": tokenizer.mask_token if mask is not None else "zero",
+        "baseline": tokenizer.convert_ids_to_tokens(result.token) if result.token is not None else "mean of the words",
         "output": result.output,
         "baseline_output": result.baseline_output,
         "words": _words(texts, words, totals),

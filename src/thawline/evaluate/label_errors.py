@@ -21,11 +21,12 @@ def label_errors(
 ) -> dict[str, Any]:
     """Return the examples whose labels look wrong, most doubtful first, as a dict for JSON.
 
-    `scores`, [N, C], are probabilities of the classes `labels` by models that did not learn from the example (`folds`). An
-    example is suspected where another class is at least as probable as it is on average among those that are said to be of it,
-    which no threshold of one's own enters: Northcutt, Jiang, Chuang 2021, "Confident learning", §3.1, by cleanlab. The quality
-    is the probability of the given label. `most` bounds how many are listed; all are counted. Raises DataError for labels that
-    are not one class an example, UserError where cleanlab is not installed.
+    `scores`, [N, C], are probabilities of the classes `labels` by models that did not learn from the example (`folds`). How
+    many are wrong is counted by confident learning, without a threshold to choose: those to which another class is at least
+    as probable as it is, on average, to the examples that are said to be of it. So many are suspected, those whose given label
+    is least probable; that probability is their "quality". By cleanlab: Northcutt, Jiang, Chuang 2021, "Confident
+    learning", §3. `most` bounds how many are listed; all are counted. Raises DataError for labels that are not one class an example, UserError
+    where cleanlab is not installed.
     """
     given = _given(examples, labels)
     known = np.flatnonzero(given >= 0)
@@ -62,10 +63,10 @@ def suspected(given: Array, scores: Array) -> Array:
         return np.zeros(0, dtype=np.int64)
     inside = scores[:, classes] + 1e-12
     inside /= inside.sum(1, keepdims=True)
-    # The off-diagonal of the confident joint: fewer than cleanlab's default takes, and more of them wrong; see
-    # benchmarks/label_errors.py.
+    # As many as confident learning counts, the least probable ones: of cleanlab's ways the best on three corpora, of which
+    # benchmarks/label_errors.py flips labels.
     found = find_label_issues(
-        codes, inside, filter_by="confident_learning", return_indices_ranked_by="self_confidence", n_jobs=1
+        codes, inside, filter_by="low_self_confidence", return_indices_ranked_by="self_confidence", n_jobs=1
     )
     return np.asarray(found, dtype=np.int64)
 

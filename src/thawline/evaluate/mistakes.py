@@ -26,9 +26,9 @@ def mistakes(answered: Answered, *, limit: int = 20, pairs: int = 20, samples: i
 
     One label: `confident` (wrong, by score), `hardest` (by loss, -log of the true label's score), `uncertain` (by the margin
     between the two highest scores), `pairs` (of true label and answer, the most frequent first, `samples` examples each).
-    Several labels: `confident` and `uncertain` (nearest to one half), at most 5 for each label, `hardest` by mean loss over the labels,
-    `pairs` of a label that was missed and one that was wrongly given. Numbers: `largest` errors. Texts are shortened here for
-    display, and `notes` says so; an example whose row says `shortened` is longer than shown.
+    Several labels: `labels` with `confident` and `uncertain` (nearest to one half), at most 5 for each label, `hardest` by mean
+    loss over the labels, `pairs` of a label that was missed and one that was wrongly given. Numbers: `largest` errors. Texts
+    are shortened here for display, and `notes` says so; an example whose row says `shortened` is longer than shown.
 
     >>> examples = [{"id": "1", "text": "good", "label": "yes"}, {"id": "2", "text": "bad", "label": "no"}]
     >>> said = [{"id": i, "label": "yes", "score": 0.8, "scores": {"no": 0.2, "yes": 0.8}} for i in "12"]
@@ -71,7 +71,7 @@ def shown(example: Example) -> dict[str, Any]:
     return row
 
 
-def _first(answered: Answered, key: Array, among: Array, limit: int) -> list[int]:
+def _first(answered: Answered, key: Array, among: Array, *, limit: int) -> list[int]:
     """Return up to `limit` places among those of the mask `among`, smallest `key` first, equal ones by id."""
     places = np.flatnonzero(among)
     if len(places) > limit:
@@ -97,13 +97,13 @@ def _single(answered: Answered, limit: int, pairs: int, *, samples: int) -> dict
         entropy = -(scores * np.log(np.maximum(scores, _SMALLEST))).sum(axis=1)
         loss = -np.log(np.maximum(scores[some, answered.true], _SMALLEST))
         every = np.ones(len(some), dtype=bool)
-        out["confident"] = [_row(answered, i) for i in _first(answered, -answered.confidence, wrong, limit)]
+        out["confident"] = [_row(answered, i) for i in _first(answered, -answered.confidence, wrong, limit=limit)]
         out["hardest"] = [
-            {**_row(answered, i), "loss": float(loss[i])} for i in _first(answered, -loss, ~answered.unknown, limit)
+            {**_row(answered, i), "loss": float(loss[i])} for i in _first(answered, -loss, ~answered.unknown, limit=limit)
         ]
         out["uncertain"] = [
             {**_row(answered, i), "margin": float(margin[i]), "entropy": float(entropy[i])}
-            for i in _first(answered, margin, every, limit)
+            for i in _first(answered, margin, every, limit=limit)
         ]
     said = [prediction["label"] for prediction in answered.predictions]
     taken = defaultdict[tuple[str, str], list[int]](list)
@@ -148,7 +148,7 @@ def _several(answered: Answered, limit: int, pairs: int, *, samples: int) -> dic
     if answered.has_scores:
         scores = np.clip(answered.scores, _SMALLEST, 1)
         loss = -np.where(answered.true, np.log(scores), np.log(np.clip(1 - scores, _SMALLEST, 1))).mean(axis=1)
-        places = _first(answered, -loss, np.ones(len(answered), dtype=bool), limit)
+        places = _first(answered, -loss, np.ones(len(answered), dtype=bool), limit=limit)
         out["hardest"] = [{**_row(answered, i), "loss": float(loss[i])} for i in places]
     out["labels"] = [_of_label(answered, c, missed[:, c], given=given[:, c], limit=limit) for c in order[:MAX_LABELS]]
     taken = defaultdict[tuple[str, str], list[int]](list)
@@ -172,7 +172,7 @@ def _of_label(answered: Answered, c: int, missed: Array, *, given: Array, limit:
     score = answered.scores[:, c]
     unsure = np.abs(score - 0.5)
     for name, key, among in (("confident", -unsure, missed | given), ("uncertain", unsure, np.ones(len(score), dtype=bool))):
-        places = _first(answered, key, among, min(limit, _OF_LABEL))
+        places = _first(answered, key, among, limit=min(limit, _OF_LABEL))
         row[name] = [{**_row(answered, i), "score": float(score[i])} for i in places]
     return row
 
@@ -188,7 +188,7 @@ def _numbers(answered: Answered, limit: int, pairs: int, *, samples: int) -> dic
             "answer": float(answered.predicted[i]),
             "error": float(error[i]),
         }
-        for i in _first(answered, -np.abs(error), finite, limit)
+        for i in _first(answered, -np.abs(error), finite, limit=limit)
     ]
     return {
         "largest": rows,

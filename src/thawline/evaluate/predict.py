@@ -34,11 +34,13 @@ def outputs(
     autocast: Context = nullcontext,
     each: Each = map,
     forward: Forward | None = None,
+    hollow: bool = False,
     told: Callable[[int], object] = lambda done: None,
 ) -> Iterator[tuple[np.ndarray, Batch, Any]]:
     """Run the model over `data`, longest batches first; yields the indices of a batch, the batch, and the outputs.
 
-    `each` maps a function over batches in their order, and may do so in several threads; `forward` stands for the model.
+    `each` maps a function over batches in their order, and may do so in several threads; `forward` stands for the model, and
+    where it is `hollow` it has no need of the inputs themselves.
     """
     first = next(model.parameters())
 
@@ -46,7 +48,7 @@ def outputs(
         return value.to(first.device, first.dtype if value.is_floating_point() else None)
 
     def run(indices: np.ndarray) -> tuple[np.ndarray, Batch, Any]:
-        batch = data.batch(indices)
+        batch = data.hollow(indices) if hollow else data.batch(indices)
         moved = replace(batch, inputs={name: taken(value) for name, value in batch.inputs.items()})
         with torch.inference_mode(), autocast():
             return indices, batch, forward(data, indices, moved) if forward else data.task.forward(model, moved)

@@ -128,9 +128,5 @@ def _words(found: Sequence[dict[str, Any]], main: str) -> str:
     if not sure:
         return f"None of {len(found)} perturbations shows a drop of {main} on this data."
     worst = max(sure, key=lambda one: one["drop"])
-    said = (
-        f"{len(sure)} of {len(found)} perturbations lower {main}"
-        if GREATER[main]
-        else f"{len(sure)} of {len(found)} raise {main}"
-    )
+    said = f"{len(sure)} of {len(found)} perturbations {'lower' if GREATER[main] else 'raise'} {main}"
     return f"{said}; the worst, {worst['name']}, by {worst['drop']:.3f} ({worst['low']:.3f} to {worst['high']:.3f})."

@@ -59,10 +59,10 @@ def slices(answered: Answered, *, limit: int = 20, samples: int = 5, seed: int =
     if not looked:
         return out | {"notes": [*notes, f"{_NOT_ENOUGH}no group has {_LEAST} examples inside and outside."]}
     found = search(_matrix(looked, len(answered)), errors.tested, level=LEVEL, seed=seed)
-    worse = {looked[i].name: (looked[i], float(found.p[i])) for i in found.order if found.p[i] <= LEVEL}
-    shown = _distinct([one for one, _ in worse.values()], errors)
+    worse = {id(looked[i]): float(found.p[i]) for i in found.order if found.p[i] <= LEVEL}
+    shown = _distinct([looked[i] for i in found.order if id(looked[i]) in worse], errors)
     rows = [
-        {**_row(answered, one, errors, samples=samples), "p": worse[one.name][1], "also": also[:samples]}
+        {**_row(answered, one, errors, samples=samples), "p": worse[id(one)], "also": also[:samples]}
         for one, also in shown[:limit]
     ]
     notes += _told(answered, shown, len(worse) - len(shown), limit=limit)
@@ -101,7 +101,7 @@ def _matrix(looked: list[Slice], total: int) -> Any:
 def _distinct(worse: list[Slice], errors: _Errors) -> list[tuple[Slice, list[str]]]:
     """Return the slices that those before them do not explain, each with the names of those that it explains.
 
-    Of these, the ones that lie wholly within it are its parts, and not named.
+    Pairs that lie wholly within it are its parts, and not named.
     """
     shown: list[tuple[Slice, list[str]]] = []
     masks: list[Array] = []
@@ -114,7 +114,7 @@ def _distinct(worse: list[Slice], errors: _Errors) -> list[tuple[Slice, list[str
             strata = np.unique(2 * strata + mask, return_inverse=True)[1]
         else:
             nearest = max(range(len(shown)), key=lambda i: (mask & masks[i]).sum() / (mask | masks[i]).sum())
-            if (mask & ~masks[nearest]).any():
+            if one.kind != "pair" or (mask & ~masks[nearest]).any():
                 shown[nearest][1].append(one.name)
     return shown
 

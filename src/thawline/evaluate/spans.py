@@ -31,8 +31,9 @@ def split_words(text: str, side: int = 0) -> list[Span]:
 def spans_of(tokenizer: Any, texts: Sequence[str], ids: Sequence[int]) -> tuple[list[Span], list[int | None]] | None:
     """Return words and, for each of the tokens `ids` of these texts, the number of its word; None for special tokens.
 
-    Tokens that follow on one another without a space are one word, unless one is punctuation or of a script without spaces;
-    then a word is what the tokenizer makes it. Returns None where the tokenizer does not keep track of characters.
+    A token of nothing but white space goes with the word before it. Tokens that follow on one another without a space are one
+    word, unless one is punctuation or of a script without spaces; then a word is what the tokenizer makes it. Returns None
+    where the tokenizer does not keep track of characters.
     """
     if not getattr(tokenizer, "is_fast", False):
         return None
@@ -44,12 +45,11 @@ def spans_of(tokenizer: Any, texts: Sequence[str], ids: Sequence[int]) -> tuple[
     place: list[int | None] = []
     sides = found.sequence_ids()
     for side, (start, end), special in zip(sides, found["offset_mapping"], found["special_tokens_mask"], strict=True):
-        if side is None or special or start == end:
-            place.append(None if side is None or special or not words else len(words) - 1)
+        inner = "" if side is None or special else texts[side][start:end]
+        if not inner.strip():  # white space goes with the word before it
+            place.append(len(words) - 1 if words and not special else None)
             continue
-        inner = texts[side][start:end]
-        trimmed = Span(side, start + len(inner) - len(inner.lstrip()), end - len(inner) + len(inner.rstrip()))
-        span = trimmed if trimmed.start < trimmed.end else Span(side, start, end)
+        span = Span(side, start + len(inner) - len(inner.lstrip()), end - len(inner) + len(inner.rstrip()))
         if words and _joins(texts[side], words[-1], span):
             words[-1] = words[-1]._replace(end=max(words[-1].end, span.end))
         else:

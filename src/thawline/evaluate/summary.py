@@ -13,10 +13,21 @@ from thawline.errors import DataError
 from thawline.evaluate.baselines import Target
 from thawline.evaluate.intervals import bootstrap, collapse
 from thawline.evaluate.metrics import METRICS
-from thawline.evaluate.resample import Array, Statistic, statistic
+from thawline.evaluate.resample import Array, Scoring
+from thawline.evaluate.scores.labels import ranked
 from thawline.types import Example, Finding, Prediction
 
-_ANSWER = {"single_label_classification": "label", "multi_label_classification": "labels", "regression": "value"}
+_ANSWER = {
+    "single_label_classification": "label",
+    "multi_label_classification": "labels",
+    "regression": "value",
+    "token_classification": "tags",
+    "speech_recognition": "text",
+}
+"""The key of a prediction that is compared with the target; of other problems it is the whole prediction."""
+
+
+_MODEL = "model"
 
 
 @dataclass(frozen=True)
@@ -49,19 +60,24 @@ def summarize(
     >>> section["accuracy"], section["n"]
     (0.4, 10)
     """
-    targets, answers = _targets(examples, predictions), _answers(predictions, problem)
-    true, model, *others = _encode(problem, [targets, answers, *(baselines or {}).values()], labels)
+    scoring, targets = METRICS[problem], _targets(examples, predictions, problem)
+    best = ranked(predictions) if problem == "single_label_classification" else None
+    true, model, *others = _encode(
+        problem, [targets, best or _answers(predictions, problem), *(baselines or {}).values()], labels
+    )
     rivals = dict(zip(baselines or (), others, strict=True))
     assert all(len(rival) == len(true) for rival in rivals.values()), "a baseline has another number of predictions"
 
-    own = METRICS[problem](true, model)
-    beside = {name: METRICS[problem](true, rival) for name, rival in rivals.items()}
-    intervals = _intervals(problem, [true, model], rivals, samples=samples, seed=seed) if samples else {}
+    kept = {name: scoring.terms(true, answers) for name, answers in {_MODEL: model, **rivals}.items()}
+    own = scoring.metrics(kept[_MODEL])
+    beside = {name: scoring.metrics(kept[name]) for name in rivals}
+    compared = {name: terms for name, terms in kept.items() if name != "majority"}
+    intervals = _intervals(scoring, compared, samples=samples, seed=seed) if samples else {}
     section: dict[str, Any] = {**own, "n": len(true)}
     section |= {f"{metric}_ci95": list(intervals[metric]) for metric in own if intervals}
     for name, theirs in beside.items():
         entry: dict[str, Any] = dict(theirs)
-        for metric in own if name != "majority" else ():
+        for metric in (m for m in own if m in theirs and name in compared):
             entry[f"{metric}_difference"] = own[metric] - theirs[metric]
             if intervals:
                 entry[f"{metric}_difference_ci95"] = list(intervals[f"{name} {metric}"])
@@ -70,31 +86,39 @@ def summarize(
 
 
 def _answers(predictions: Sequence[Prediction], problem: str) -> list[Any]:
+    if problem not in _ANSWER:
+        return list(predictions)
     return [prediction[_ANSWER[problem]] for prediction in predictions]  # type: ignore[literal-required]
 
 
-def _targets(examples: Sequence[Example], predictions: Sequence[Prediction]) -> list[Any]:
+def _targets(examples: Sequence[Example], predictions: Sequence[Prediction], problem: str) -> list[Any]:
     assert len(examples) == len(predictions), f"{len(examples)} examples, {len(predictions)} predictions"
     targets = []
     for place, (example, prediction) in enumerate(zip(examples, predictions, strict=True)):
         assert example["id"] == prediction["id"], f"prediction {place} is of {prediction['id']!r}, not of {example['id']!r}"
         targets.append(example.get("label"))
-    missing = sum(target is None for target in targets)
+    missing = sum(target is None for target in targets) if problem in _ANSWER else 0
     if missing or not targets:
         what = f"{missing:,} of {len(targets):,} examples have no label" if targets else "There are no examples"
         raise DataError(f"{what}; predictions can only be measured on labelled ones. Without labels, use: thawline predict")
     return targets
 
 
-def _encode(problem: str, columns: Sequence[Sequence[Any]], labels: Sequence[str]) -> list[Array]:
-    """Return each column as an array that `METRICS[problem]` takes; labels are numbered by name, the same in all columns."""
+def _encode(problem: str, columns: Sequence[Sequence[Any]], labels: Sequence[str]) -> list[Any]:
+    """Return each column as `METRICS[problem]` takes it; labels are numbered by name, the same in all columns."""
     if problem == "regression":
         numbers = [np.asarray(column, dtype=float) for column in columns]
         assert all(np.isfinite(column).all() for column in numbers), "a target or prediction is not a finite number"
         return numbers
     if problem == "single_label_classification":
-        index = {name: place for place, name in enumerate(sorted({label for column in columns for label in column}))}
-        return [np.array([index[label] for label in column]) for column in columns]
+        seen = {label for column in columns for row in column for label in (row if isinstance(row, list) else [row])}
+        index = {name: place for place, name in enumerate(sorted(seen))}
+        return [
+            np.array([[index[name] for name in row] if isinstance(row, list) else index[row] for row in column])
+            for column in columns
+        ]
+    if problem != "multi_label_classification":
+        return [list(column) for column in columns]
     seen = {label for column in columns for several in column for label in several}
     index = {name: place for place, name in enumerate(sorted(seen | set(labels)))}
     return [_indicators(column, index) for column in columns]
@@ -107,32 +131,26 @@ def _indicators(column: Sequence[Sequence[str]], index: Mapping[str, int]) -> Ar
     return there
 
 
-def _intervals(
-    problem: str, pair: Sequence[Array], rivals: Mapping[str, Array], *, samples: int, seed: int
-) -> dict[str, tuple[float, float]]:
+def _intervals(scoring: Scoring, kept: Mapping[str, Array], *, samples: int, seed: int) -> dict[str, tuple[float, float]]:
     """Return intervals of the model's metrics and, as "name metric", of its differences from the rivals, from one bootstrap."""
-    compared = [name for name in rivals if name != "majority"]
-    columns = [*pair, *(rivals[name] for name in compared)]
-    n: int | Array = len(pair[0])
-    rows, inverse = collapse(*columns)
+    n: int | Array = len(kept[_MODEL])
+    rows, inverse = collapse(*kept.values())
     if 2 * len(rows[0]) <= len(inverse):  # else a draw of rows costs more than a draw of examples
-        columns, n = rows, np.bincount(inverse)
-    true, model, *others = columns
-    own = statistic(problem, true, model)
-    theirs: dict[str, Statistic] = {name: statistic(problem, true, other) for name, other in zip(compared, others, strict=True)}
+        kept, n = dict(zip(kept, rows, strict=True)), np.bincount(inverse)
+    statistics = {name: scoring.statistic(terms) for name, terms in kept.items()}
 
     def paired(counts: Array) -> dict[str, Array]:
-        values = dict(own(counts))
-        other = {name: compute(counts) for name, compute in theirs.items()}
-        return values | {f"{name} {m}": values[m] - result[m] for name, result in other.items() for m in values}
+        values = {name: dict(compute(counts)) for name, compute in statistics.items()}
+        own = values.pop(_MODEL)
+        return own | {f"{name} {m}": own[m] - their[m] for name, their in values.items() for m in own if m in their}
 
     return bootstrap(paired, n, samples=samples, seed=seed)
 
 
 def _unknown(problem: str, targets: Sequence[Any], labels: Sequence[str]) -> tuple[Finding, ...]:
-    if problem == "regression" or not labels:
+    if problem not in METRICS or not labels or problem == "regression":
         return ()
-    several = problem == "multi_label_classification"
+    several = problem != "single_label_classification"
     counts = Counter(label for target in targets for label in (target if several else [target]) if label not in set(labels))
     if not counts:
         return ()

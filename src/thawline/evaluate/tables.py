@@ -33,7 +33,7 @@ def metrics_table(section: Mapping[str, Any], *, main: str, title: str = "") -> 
         table.add_column(Text(name), justify="right")
     for metric in metrics:
         cells = [_interval(section[metric], *section.get(f"{metric}_ci95", ()))]
-        cells += [_number(rivals[name][metric]) for name in rivals]
+        cells += [_number(rivals[name][metric]) if metric in rivals[name] else "" for name in rivals]
         for name in compared:
             found = _difference(rivals[name], metric)
             cells.append(_interval(found.value, found.low, found.high, sign="+") if found else "")

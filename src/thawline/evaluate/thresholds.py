@@ -20,7 +20,7 @@ HALF = 0.5
 def thresholds(answered: Answered, *, folds: int = FOLDS, seed: int = 0) -> dict[str, Any]:
     """Return for each label the threshold on its score that makes its F1 greatest, where the data can tell.
 
-    The best threshold of few positives is mostly luck (Lipton, Elkan & Naryanaswamy 2014). So each is found `folds`
+    The best threshold of few positives is partly luck (Lipton, Elkan & Naryanaswamy 2014). So each is found `folds`
     times, on all but one fold, judged on that fold, and what is kept is the median of them. It replaces the one before it (0.5,
     then one that all labels share, then the label's own) only where F1 on the judging folds gains more than one standard error;
     a label with fewer than LEAST positives has none of its own. "f1" is that of the judging folds, "f1_half" that of 0.5. Fit

@@ -70,12 +70,13 @@ def encode_conversation(tokenizer: Any, messages: Sequence[Message], tools: str 
         return _document(tokenizer, messages[0]["content"])
     chat = _chat(tokenizer, messages, tools)
     text, answers = _marked(chat) if _GENERATION.search(chat.template) else _prefixed(chat)
+    said_last = bool(answers) and chat.messages[-1]["role"] == "assistant"
+    open_end = said_last and not text[slice(*answers[-1])].endswith(chat.ends)
+    if open_end and not text[answers[-1][1] :].strip():
+        text = text[: answers[-1][1]]  # so that the end token follows the answer itself
     ids, places = _tokens(tokenizer, text)
     supervised = [any(a <= begin < b and end <= b for a, b in answers) for begin, end in places]
-    said_last = bool(answers) and chat.messages[-1]["role"] == "assistant"
-    if said_last and not text[slice(*answers[-1])].endswith(chat.ends):
-        return Encoded([*ids, tokenizer.eos_token_id], [*supervised, True])
-    return Encoded(ids, supervised)
+    return Encoded([*ids, tokenizer.eos_token_id], [*supervised, True]) if open_end else Encoded(ids, supervised)
 
 
 def prompt_of(tokenizer: Any, messages: Sequence[Message], tools: str | None = None) -> list[int]:

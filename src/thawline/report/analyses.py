@@ -8,7 +8,7 @@ from thawline.report import classification, examples, trust
 from thawline.report.blocks import Block, Cell, Interval, Num, Paragraph, Section, Table
 from thawline.report.facts import Facts, RunFacts
 from thawline.report.plainly import plainly, told
-from thawline.report.svg import Bars, Lines, Series
+from thawline.report.svg import Bars, Lines, Point, Range, Series
 
 View = Callable[[Facts, str], Sequence[Block]]
 """From one analysis and its path in analysis.json to what is shown of it."""
@@ -33,7 +33,12 @@ def robustness(found: Facts, path: str) -> Sequence[Block]:
         [
             row["name"],
             Num(row["value"], key=f"{path}.perturbations.{place}.value"),
-            Interval(Num(row["drop"], "+.3f", f"{path}.perturbations.{place}.drop"), row["low"], row["high"]),
+            Interval(
+                Num(row["drop"], "+.3f", f"{path}.perturbations.{place}.drop"),
+                row["low"],
+                row["high"],
+                examples.low_high(f"{path}.perturbations.{place}"),
+            ),
             "yes" if row["decided"] else "no",
             Num(row.get("changed"), ".1%", f"{path}.perturbations.{place}.changed"),
             Num(row.get("to_wrong"), ",.0f"),
@@ -66,29 +71,23 @@ def label_errors(found: Facts, path: str) -> Sequence[Block]:
 
 def learning_curve(found: Facts, path: str) -> Sequence[Block]:
     """The error by the number of labels, and the law that was fitted to it."""
-    points, curve = found.get("points", []), found.get("curve", [])
+    fitted, measured = ([_point(one) for one in found.get(name, [])] for name in ("curve", "points"))
     series = [
-        Series(
-            "fitted",
-            [(one["size"], one["error"]) for one in curve],
-            [(one["interval"][0], one["interval"][1]) for one in curve],
-        ),
-        Series(
-            "measured",
-            [(one["size"], one["error"]) for one in points],
-            [(one["interval"][0], one["interval"][1]) for one in points],
-            "dots",
-        ),
+        Series("fitted", [point for point, _ in fitted], [ends for _, ends in fitted], "curve"),
+        Series("measured", [point for point, _ in measured], [ends for _, ends in measured], "dots"),
     ]
-    rows: list[list[Cell]] = [
-        [
-            Num(one["size"], ",.0f", f"{path}.points.{place}.size"),
-            Interval(Num(one["error"], key=f"{path}.points.{place}.error"), *one["interval"]),
-        ]
-        for place, one in enumerate(points)
-    ]
+    rows: list[list[Cell]] = []
+    for place, ((size, error), (low, high)) in enumerate(measured):
+        key = f"{path}.points.{place}"
+        interval = Interval(Num(error, key=f"{key}.error"), low, high, (f"{key}.interval.0", f"{key}.interval.1"))
+        rows.append([Num(size, ",.0f", f"{key}.size"), interval])
     chart = Lines("What more labels would bring", series, "labels", "error")
     return [*told(found), chart, Table("Error by number of labels", ["labels", "error"], rows)]
+
+
+def _point(one: Facts) -> tuple[Point, Range]:
+    low, high = one["interval"]
+    return (one["size"], one["error"]), (low, high)
 
 
 _OF_THE_RUN: Mapping[str, tuple[str, View]] = {

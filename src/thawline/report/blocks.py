@@ -39,11 +39,12 @@ class Num:
 @final
 @dataclass(frozen=True)
 class Interval:
-    """A number with its 95 % interval."""
+    """A number with its 95 % interval, whose ends have `keys`; without them those of `<key of the number>_ci95`."""
 
     number: Num
     low: float | None = None
     high: float | None = None
+    keys: tuple[str, str] | None = None
 
     @property
     def ends(self) -> tuple[Num, Num] | None:
@@ -51,7 +52,7 @@ class Interval:
         if self.low is None or self.high is None:
             return None
         key, form = self.number.key, self.number.form
-        keys = (f"{key}_ci95.0", f"{key}_ci95.1") if key else (None, None)
+        keys = self.keys or ((f"{key}_ci95.0", f"{key}_ci95.1") if key else (None, None))
         return Num(self.low, form, keys[0]), Num(self.high, form, keys[1])
 
     def __str__(self) -> str:
@@ -202,7 +203,8 @@ def plain(sentence: Sentence) -> str:
 def _word(word: Word) -> Child:
     match word:
         case Num():
-            return element("span", str(word), class_="n", data_value=_exact(word), data_key=word.key)
+            key = None if word.value is None else word.key
+            return element("span", str(word), class_="n", data_value=_exact(word), data_key=key)
         case Interval() if word.ends:
             ends = join(" [", _word(word.ends[0]), ", ", _word(word.ends[1]), "]")
             return element("span", _word(word.number), element("span", ends, class_="ci"), class_="nowrap")

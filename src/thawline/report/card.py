@@ -32,7 +32,7 @@ _TAGS = {
     "token-classification",
     "translation",
 }
-_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 _HUB_METRICS = {
     "f1_macro": "f1",
     "f1_micro": "f1",

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from thawline.report.blocks import Block, Case, Cases, Interval, Marked, Num, Paragraph, Strong, Table, Word
-from thawline.report.facts import Facts
+from thawline.report.facts import Facts, get
 from thawline.report.plainly import plainly, told
 from thawline.report.svg import Bars
 
 MAX_CASES = 30
 """Examples in a list."""
+_OPEN = 8  # of them are shown without being asked for
 _TITLES = {
     "confident": "The most confident wrong answers",
     "hardest": "The hardest examples: the true answer has the least score",
@@ -25,8 +26,10 @@ def mistakes(found: Facts, path: str) -> Sequence[Block]:
     blocks = list(told(found))
     for name, rows in found.items():
         if _are_examples(rows):
-            title = _TITLES.get(name, name.replace("_", " ").capitalize())
-            blocks.append(Cases(title, [case(row) for row in rows[:MAX_CASES]]))
+            title, cases = _TITLES.get(name, name.replace("_", " ").capitalize()), [case(row) for row in rows[:MAX_CASES]]
+            blocks.append(Cases(title, cases[:_OPEN]))
+            if cases[_OPEN:]:
+                blocks.append(Cases(f"{len(cases) - _OPEN} more", cases[_OPEN:], folded=True))
     rest = {name: value for name, value in found.items() if not _are_examples(value) and name not in ("words", "notes", "note")}
     return [*blocks, *plainly(rest, path)]
 
@@ -49,12 +52,26 @@ def text_of(row: Facts) -> str:
 
 
 def text_marked(row: Facts) -> Marked:
-    """Return the text of an example with what each piece contributed, where an attribution is beside it."""
-    weighed = row.get("attribution") or row.get("attributions")
-    if isinstance(weighed, Sequence) and weighed and all(isinstance(one, Mapping) for one in weighed):
-        return Marked([(str(one.get("text", one.get("word", ""))), one.get("weight")) for one in weighed])
+    """Return the text of an example with what each word contributed, where an attribution is beside it."""
     parts = [row[key] for key in ("text", "text_pair", "tokens", "messages") if row.get(key) is not None]
-    return Marked([("\n".join(_shown(part) for part in parts), None)])
+    weighed = [one for one in get(row, "attribution", "words", default=[]) if {"start", "end", "contribution"} <= set(one)]
+    if not weighed or not all(isinstance(part, str) for part in parts):
+        return Marked([("\n".join(_shown(part) for part in parts), None)])
+    most = max(abs(one["contribution"]) for one in weighed) or 1.0
+    pieces: list[tuple[str, float | None]] = []
+    for side, text in enumerate(parts):
+        done = 0
+        for one in sorted((one for one in weighed if one.get("side", 0) == side), key=lambda one: one["start"]):
+            pieces.append((text[done : one["start"]], None))
+            pieces.append((text[one["start"] : one["end"]], one["contribution"] / most))
+            done = one["end"]
+        pieces.append((text[done:] + ("\n" if side + 1 < len(parts) else ""), None))
+    return Marked([piece for piece in pieces if piece[0]])
+
+
+def low_high(path: str) -> tuple[str, str]:
+    """Return the keys of an interval that is kept as "low" and "high"."""
+    return f"{path}.low", f"{path}.high"
 
 
 def changed(row: Facts) -> Cases:
@@ -87,7 +104,7 @@ def slices(found: Facts, path: str) -> Sequence[Block]:
                 Num(row["n"], ",.0f", f"{key}.n"),
                 Num(row["error"], form, f"{key}.error"),
                 Num(row["elsewhere"], form, f"{key}.elsewhere"),
-                Interval(difference, row.get("low"), row.get("high")),
+                Interval(difference, row.get("low"), row.get("high"), low_high(key)),
                 Num(row.get("p"), ".3f", f"{key}.p"),
                 ", ".join(row.get("ids", [])[:5]),
             ]

@@ -123,7 +123,7 @@ def _warnings(facts: RunFacts) -> Iterator[Sentence]:
     if 0 < facts.section.get("n", 0) < FEW:
         few = Num(facts.section["n"], ",.0f", f"metrics.{facts.measured}.n")
         yield ["Only ", few, " examples were measured: the intervals are wide, and small differences mean nothing."]
-    if main is not None and f"{main}_ci95" not in facts.section:
+    if main is not None and not facts.section.get(f"{main}_ci95"):
         yield ["No intervals were computed (evaluate.bootstrap_samples=0), so nobody knows how sure these numbers are."]
     made = next((text for _, name, text in facts.findings if name == "split" and text.startswith(f"{facts.measured}:")), None)
     if made:

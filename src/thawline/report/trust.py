@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from thawline.report.blocks import Block, Interval, Num, Paragraph, Side, Table
+from thawline.report.blocks import Block, Interval, Num, Paragraph, Table
 from thawline.report.facts import Facts, get
 from thawline.report.plainly import plainly, rows_table
 from thawline.report.svg import Lines, Series
@@ -43,7 +43,7 @@ def calibration(found: Facts, path: str) -> Sequence[Block]:
             cells.append(Interval(Num(one.get(key), key=f"{path}.{side}.{key}"), *(one.get(f"{key}_ci95") or ())))
         rows.append(cells)
     table = Table("Calibration in numbers", ["what", *(name for _, name in there)], rows)
-    return [Paragraph(said, "quiet"), Side([chart, table]), *_by_label(found, path)]
+    return [Paragraph(said, "quiet"), chart, table, *_by_label(found, path)]
 
 
 def _by_label(found: Facts, path: str) -> Sequence[Block]:

@@ -38,12 +38,15 @@ def _metrics_table(facts: RunFacts, split: str) -> Table:
     compared = [name for name in rivals if any(key.endswith("_difference") for key in rivals[name])]
     rows = []
     for name in metrics_of(found):
-        cells: list[Any] = [metric_name(name), Interval(Num(found[name], key=f"{base}.{name}"), *found.get(f"{name}_ci95", ()))]
+        cells: list[Any] = [
+            metric_name(name),
+            Interval(Num(found[name], key=f"{base}.{name}"), *(found.get(f"{name}_ci95") or ())),
+        ]
         cells += [Num(rivals[rival].get(name), key=f"{base}.baseline.{rival}.{name}") for rival in rivals]
         for rival in compared:
             entry, key = rivals[rival], f"{name}_difference"
             number = Num(entry.get(key), "+.3f", f"{base}.baseline.{rival}.{key}")
-            cells.append(Interval(number, *entry.get(f"{key}_ci95", ())))
+            cells.append(Interval(number, *(entry.get(f"{key}_ci95") or ())))
         rows.append(cells)
     columns = ["metric", "model", *(BASELINES.get(name, name) for name in rivals), *(f"model − {name}" for name in compared)]
     return Table(f"{split}, {found.get('n', 0):,} examples", columns, rows)

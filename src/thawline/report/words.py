@@ -14,6 +14,11 @@ from thawline.report.facts import Facts, RunFacts, get
 
 NAMES: Mapping[str, str] = {
     "accuracy": "accuracy",
+    "accuracy_top5": "top-5 accuracy",
+    "token_accuracy": "token accuracy",
+    "precision": "precision",
+    "recall": "recall",
+    "f1": "F1",
     "f1_macro": "macro F1",
     "f1_micro": "micro F1",
     "precision_macro": "macro precision",
@@ -26,6 +31,8 @@ NAMES: Mapping[str, str] = {
     "spearman": "Spearman correlation",
     "wer": "word error rate",
     "cer": "character error rate",
+    "bleu": "BLEU",
+    "chrf": "chrF",
     "loss": "loss",
 }
 BASELINES: Mapping[str, str] = {"majority": "the most frequent answer", "tfidf": "TF-IDF with a linear model"}

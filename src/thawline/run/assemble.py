@@ -102,16 +102,11 @@ def judge_of(recipe: Recipe, problem: str) -> Judge:
     """Return what compares evaluations; raises RecipeError for a metric that the problem does not have."""
     train = recipe.train
     metric = (train.metric_for_best_model or main_metric(problem)).removeprefix("eval_")
-    known = ["loss", *_metrics_of(problem)]
+    known = ["loss", *METRICS[problem].greater]
     if metric not in known:
         hint = did_you_mean(metric, known) or f"; expected one of {', '.join(known)}."
         raise RecipeError([f"train.metric_for_best_model: there is no metric {metric!r} here{hint}"])
     return Judge(metric, GREATER.get(metric, False), train.early_stopping_patience, train.early_stopping_threshold)
-
-
-def _metrics_of(problem: str) -> list[str]:
-    one = np.array([[True]]) if problem == "multi_label_classification" else np.array([0])
-    return list(METRICS[problem](one, one))
 
 
 def decide(prepared: Prepared, recipe: Recipe, device: Device, *, say: Say) -> Decisions:
@@ -221,6 +216,7 @@ def evaluator(
                 modes.enter_context(evaluating(copy))
             prefix.fill(data, learner.thaw_line)
             options = {"autocast": gradients.device.autocast, "each": gradients.workers.each, "forward": forward}
-            return measure(model, data, batch_size=size, **options)
+            hollow = prefix.depth(learner.thaw_line) > 0
+            return measure(model, data, batch_size=size, hollow=hollow, **options)
 
     return evaluate

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, final
 
@@ -75,6 +75,15 @@ def cuts_of(prepared: Prepared, assembled: Assembled, *, say: Say) -> tuple[int,
         if verdicts[str(line)] is not None:
             say(f"note: the frozen part is computed anew each time: {verdicts[str(line)]}")
     return tuple(line for line in lines if verdicts[str(line)] is None)
+
+
+def with_views(prepared: Prepared, recipe: Recipe, *, stored: bool) -> Prepared:
+    """Return what a run starts from with as many views of an example as are kept, where what is frozen may be stored."""
+    train = prepared.sets["train"]
+    if train.views is None or not stored or recipe.store.features is False:
+        return prepared
+    few = replace(train, views=replace(train.views, most=recipe.store.views))
+    return replace(prepared, sets={**prepared.sets, "train": few})
 
 
 def _verdicts(prepared: Prepared, assembled: Assembled, lines: list[int]) -> dict[str, str | None]:
@@ -244,20 +253,20 @@ class Keeper:
         return outlook(
             cost._replace(seconds=cost.seconds / self.decisions["workers"]),
             examples=sum(map(len, sets)),
-            missing=self._missing(shelf, steps=steps),
-            reads=steps * order.batch_size + evaluations * sum(map(len, sets[1:])),
+            missing=sum(len(shelf.missing(data.digests)) for data in sets),
+            reads=steps * order.batch_size + evaluations * len(self.prepared.sets.get("validation", ())),
             write=_speed(self.store.folder).write * 1e6,
             read=_speed(self.store.folder).cached * 1e6,
         )
 
     def _sets(self, steps: int) -> list[Supervised]:
-        """Return what is read in so many steps: the training set, and the validation set where it is evaluated."""
+        """Return what is read in so many steps: the training set, all its views, and the validation set if it is evaluated."""
         train = self.prepared.sets["train"]
-        evaluated = _evaluations(self.assembled.recipe, order_of(train, self.assembled.recipe).steps_per_epoch, steps)
-        return [train, *(rows for name, rows in self.prepared.sets.items() if name == "validation" and evaluated)]
-
-    def _missing(self, shelf: Shelf, *, steps: int) -> int:
-        return sum(len(shelf.missing(data.digests)) for data in self._sets(steps))
+        per_epoch = order_of(train, self.assembled.recipe).steps_per_epoch
+        evaluated = _evaluations(self.assembled.recipe, per_epoch, steps)
+        epochs = -(-steps // per_epoch)
+        views = [train.seen(view) for view in range(min(train.views.most or epochs, epochs))] if train.views else [train]
+        return [*views, *(rows for name, rows in self.prepared.sets.items() if name == "validation" and evaluated)]
 
     def _decided(self, cut: int, view: Outlook) -> bool:
         """Tell whether storing at a depth is predicted to win and has room, saying why."""

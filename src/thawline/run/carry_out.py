@@ -13,7 +13,7 @@ from thawline.errors import MachineError, RunError
 from thawline.memory import PeakMemory, available_bytes
 from thawline.recipe import Recipe
 from thawline.run.assemble import Assembled, Decisions, Footing, assemble, decide, judge_of, loop_of
-from thawline.run.below import cuts_of, prefix_of
+from thawline.run.below import cuts_of, prefix_of, with_views
 from thawline.run.finish import ending_seconds, measure_saved, save, train_section
 from thawline.run.folder import RunFolder, next_folder, refuse_existing, resumable
 from thawline.run.foresight import beside, foresight, held_by
@@ -182,6 +182,7 @@ class Job:
         self.assembled.model.to(self.device.device)
         self.workers = Workers(decisions["workers"], decisions["threads"])
         cuts = cuts_of(self.prepared, self.assembled, say=self.say)
+        self.prepared = with_views(self.prepared, self.assembled.recipe, stored=bool(cuts))
         self.light = lighten(self.prepared, self.assembled, self.device, decisions=decisions, say=self.say)
         self.frozen = prefix_of(
             self.prepared, self.assembled, cuts, device=self.device, workers=self.workers, decisions=decisions, say=self.say

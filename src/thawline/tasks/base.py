@@ -104,6 +104,10 @@ class Task(ABC):
     def collate(self, items: Sequence[Item], length: int | None = None) -> Batch:
         """Pad items to one batch, to `length` where given; "target", "weight" and "id" become targets, weights and ids."""
 
+    def hollow(self, items: Sequence[Item], length: int | None = None) -> Batch:
+        """Return what `collate` returns where the model goes on from stored outputs, and sees of the inputs only their shape."""
+        return self.collate(items, length)
+
     @abstractmethod
     def loss(self, outputs: Any, batch: Batch) -> Loss:
         """Return the loss as a sum and its weight."""
@@ -133,7 +137,8 @@ class Task(ABC):
     def augment(self, specs: Sequence[str]) -> None:
         """Change training items at random from now on, where they come with a generator, "random"; raises UserError."""
         if specs:
-            raise UserError(f"{type(self).__name__} has no augmentation, so data.augment={', '.join(specs)} has no meaning here.")
+            known = ", ".join(specs)
+            raise UserError(f"{type(self).__name__} has no augmentation, so data.augment=[{known}] has no meaning here.")
 
     @property
     def mixes(self) -> bool:

@@ -65,6 +65,10 @@ class ImageClassification(Classification):
         batch = self.batched({"pixel_values": inputs}, items)
         return self._mixed(batch) if self._mixings and "random" in items[0] else batch
 
+    def hollow(self, items: Sequence[Item], length: int | None = None) -> Batch:
+        del length
+        return self.batched({"pixel_values": torch.zeros(()).expand(len(items), *items[0]["pixels"].shape)}, items)
+
     def augment(self, specs: Sequence[str]) -> None:
         calls = [parse_call(spec) for spec in specs]
         self._changes = [make(call, PICTURES[call.name], "Augmentation") for call in calls if call.name not in MIXINGS]

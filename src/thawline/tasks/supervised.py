@@ -81,6 +81,10 @@ class Supervised:
         """Return the items at `indices`, padded to the longest of them, or to `length`."""
         return self.task.collate([self._item(int(i)) for i in indices], length)
 
+    def hollow(self, indices: np.ndarray, length: int | None = None) -> Batch:
+        """Return the same for a model that goes on from stored outputs: of the inputs only the shape is right."""
+        return self.task.hollow([self._item(int(i)) for i in indices], length)
+
     def seen(self, epoch: int) -> Supervised:
         """Return the items as they are seen in an epoch."""
         if self.views is None or self.views.epoch == epoch:

@@ -77,7 +77,8 @@ class Gradients:
         def part(item: tuple[int, np.ndarray]) -> tuple[dict[str, float], Sequence[Tensor | None]]:
             place, indices = item
             length = int(on_grid(self.data.lengths[indices], self.order.longest).max())
-            batch = on_device(data.batch(indices, length), self.device)
+            taken = data.hollow if depth else data.batch
+            batch = on_device(taken(indices, length), self.device)
             draws, replaying = self.device.draws(self.seed, step, place), self.prefix.replaying
             with (
                 self.prefix.replicas.taken() as replica,
@@ -212,8 +213,8 @@ class Loop:
         state.examples += int(sums["examples"])
         state.tokens += int(sums["tokens"])
         speed = {"examples_per_second": sums["examples"] / seconds, "tokens_per_second": sums["tokens"] / seconds}
-        epoch = state.step / self.gradients.order.steps_per_epoch
-        self._tell("step", {"epoch": epoch, **record, "thaw_line": learner.thaw_line, **speed})
+        passes = state.step / self.gradients.order.steps_per_epoch
+        self._tell("step", {"epoch": passes, **record, "thaw_line": learner.thaw_line, **speed})
         if self.deadline is not None and self.gradients.device.agreed(time.monotonic() >= self.deadline):
             state.ended = "the time budget is spent"
 

@@ -1,0 +1,189 @@
+"""Image classification: the contract, what becomes of pictures, augmentation and its stored views, and whole runs."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from PIL import Image
+
+import thawline as tl
+from thawline.errors import UserError
+from thawline.models.load import load_config, load_model, load_processor, quiet
+from thawline.tasks.image_classification import ImageClassification
+from thawline.tasks.supervised import Supervised, Views, of_examples
+from thawline.testing import check_task
+
+LABELS = ("dark", "light", "striped")
+SIZE = 32
+VIT = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 64, "patch_size": 8}
+RESNET = {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1], "layer_type": "basic"}
+
+
+def picture_of(number: int, size: tuple[int, int] = (40, 30)) -> Image.Image:
+    """A picture by its number: the class is the number modulo 3, the rest is noise."""
+    random = np.random.default_rng(number)
+    pixels = random.integers(0, 60, (size[1], size[0], 3)) + (0, 190, 0)[number % 3]
+    if number % 3 == 2:
+        pixels[::4] += 180
+    return Image.fromarray(pixels.astype(np.uint8))
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Tiny random models with their processors, one with batch norms."""
+    base = tmp_path_factory.mktemp("models")
+    configs = {
+        "vit": (transformers.ViTConfig(image_size=SIZE, **VIT), transformers.ViTModel, transformers.ViTImageProcessor),
+        "resnet": (transformers.ResNetConfig(**RESNET), transformers.ResNetModel, transformers.ConvNextImageProcessor),
+    }
+    for name, (config, model, processor) in configs.items():
+        torch.manual_seed(0)
+        with quiet():
+            model(config).save_pretrained(base / name)
+        size = {"shortest_edge": SIZE} if name == "resnet" else {"height": SIZE, "width": SIZE}
+        processor(size=size, crop_pct=1.0).save_pretrained(base / name)
+    return {name: str(base / name) for name in configs}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of pictures, a folder for each class; one cannot be read."""
+    base = tmp_path_factory.mktemp("pictures")
+    for number in range(60):
+        place = base / LABELS[number % 3] / f"{number}.png"
+        place.parent.mkdir(exist_ok=True)
+        picture_of(number).save(place)
+    (base / "dark" / "torn.png").write_bytes((base / "dark" / "0.png").read_bytes()[:200])
+    return base
+
+
+def task_of(model: str, problem: str = "single_label_classification") -> ImageClassification:
+    labels = () if problem == "regression" else LABELS
+    return ImageClassification(load_processor(model, "AutoImageProcessor"), problem=problem, labels=labels)
+
+
+def examples(problem: str = "single_label_classification") -> list[dict[str, Any]]:
+    rows = [{"id": f"e{n}", "image": {"bytes": None, "path": None} | {"bytes": _png(n)}} for n in range(16)]
+    label = {
+        "regression": lambda n: 5.0 * (n % 3),
+        "multi_label_classification": lambda n: [name for i, name in enumerate(LABELS) if i <= n % 3],
+    }.get(problem, lambda n: LABELS[n % 3])
+    return [{**row, "label": label(n)} for n, row in enumerate(rows)]
+
+
+def _png(number: int) -> bytes:
+    from io import BytesIO
+
+    file = BytesIO()
+    picture_of(number).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("problem", ["single_label_classification", "multi_label_classification", "regression"])
+def test_contract(problem: str, models: dict[str, str]) -> None:
+    task = task_of(models["vit"], problem)
+    config = load_config(models["vit"])
+    task.configure(config)
+    model = load_model(models["vit"], task.auto_class, config, seed=0).model
+    check_task(task, model, examples(problem))
+
+
+def test_pixels_are_those_of_the_processor(models: dict[str, str]) -> None:
+    task = task_of(models["vit"])
+    items = task.encode(examples()[:3])
+    straight = task.processor([picture_of(n) for n in range(3)], return_tensors="pt")["pixel_values"]
+    assert torch.equal(task.collate(items).inputs["pixel_values"], straight)
+    assert task.hollow(items).inputs["pixel_values"].shape == straight.shape
+
+
+def seen(task: ImageClassification, *changes: str, most: int | None = None) -> Supervised:
+    task.augment(changes)
+    rows = examples()
+    data = of_examples(task, rows, task.targets({"id": [r["id"] for r in rows], "label": [r["label"] for r in rows]}))
+    return Supervised(task, data.items, data.lengths, data.ids, data.targets, views=Views(str(changes), 0, most))
+
+
+def test_views_follow_from_seed_and_epoch(models: dict[str, str]) -> None:
+    data = seen(task_of(models["vit"]), "flip", "crop(0.5)")
+    first, again, other = (data.seen(e).batch(np.arange(6)).inputs["pixel_values"] for e in (0, 0, 1))
+    alone = data.seen(0).batch(np.array([4])).inputs["pixel_values"]
+    assert torch.equal(first, again)
+    assert torch.equal(first[4], alone[0])  # whoever its mates are
+    assert not torch.equal(first, other)
+    assert set(data.seen(0).digests).isdisjoint(data.seen(1).digests)
+    few = seen(task_of(models["vit"]), "flip", most=2)
+    assert few.seen(0).digests == few.seen(2).digests != few.seen(1).digests
+
+
+def test_mixing_mixes_the_labels_alike(models: dict[str, str]) -> None:
+    task = task_of(models["vit"])
+    batch = seen(task, "mixup(1.0)").batch(np.arange(6))
+    assert batch.targets is not None and batch.targets.shape == (6, 3)
+    assert torch.allclose(batch.targets.sum(-1), torch.ones(6))
+    assert task.mixes
+
+
+def test_augmentation_that_is_none(models: dict[str, str]) -> None:
+    with pytest.raises(UserError, match=r"flop.*did you mean 'flip'"):
+        task_of(models["vit"]).augment(["flop"])
+
+
+def trained(folder: Path, model: str, output: Path, **settings: Any) -> Any:
+    train = {"num_train_epochs": 2, "batch_size": 8, "learning_rate": 1e-3, "threads": 1, "seed": 0} | settings.pop("train", {})
+    said: list[str] = []
+    run = tl.finetune(
+        str(folder), model=model, train=train, output={"dir": str(output)}, progress=False, say=said.append, **settings
+    )
+    return run, said
+
+
+def weights(run: Any) -> bytes:
+    return (run.folder / "model" / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("strategy", ["full", "head", "freeze(0.5)", "layerwise(full, decay=0.8)", "gradual(full, until=0.5)"])
+@pytest.mark.parametrize("name", ["vit", "resnet"])
+def test_strategies_with_and_without_the_store(
+    name: str, strategy: str, models: dict[str, str], folder: Path, tmp_path: Path
+) -> None:
+    runs = [
+        trained(
+            folder, models[name], tmp_path / str(kept), strategy=strategy, store={"features": kept}, data={"augment": ["flip"]}
+        )
+        for kept in (True, False)
+    ]
+    (with_store, said), (without, _) = runs
+    assert any("torn.png" in line and "left out" in line for line in said)
+    assert with_store.recipe.task.name == "image-classification"
+    one, other = (run.metrics["validation"] for run in (with_store, without))
+    assert {k: v for k, v in one.items() if not isinstance(v, dict)} == {
+        k: v for k, v in other.items() if not isinstance(v, dict)
+    }
+    if strategy in ("full", "layerwise(full, decay=0.8)"):
+        assert weights(with_store) == weights(without)
+
+
+def test_saved_model_answers_alike_in_a_pipeline(models: dict[str, str], folder: Path, tmp_path: Path) -> None:
+    run, _ = trained(folder, models["resnet"], tmp_path / "run")
+    files = [str(folder / LABELS[n % 3] / f"{n}.png") for n in range(6)]
+    with quiet():
+        pipe = transformers.pipeline("image-classification", model=str(run.folder / "model"))
+    plain = pipe(files, top_k=None)
+    rows = [{"id": str(n), "image": {"bytes": None, "path": file}} for n, file in enumerate(files)]
+    for said, found in zip(plain, run.model(rows), strict=True):
+        assert {one["label"]: one["score"] for one in said} == pytest.approx(found["scores"], abs=1e-5)
+
+
+def test_batch_norms_keep_their_statistics_unless_told(models: dict[str, str], folder: Path, tmp_path: Path) -> None:
+    def statistics(place: str) -> dict[str, torch.Tensor]:
+        model = transformers.AutoModelForImageClassification.from_pretrained(place)
+        return {name: buffer for name, buffer in model.named_buffers() if "running" in name}
+
+    before = statistics(models["resnet"])
+    frozen, _ = trained(folder, models["resnet"], tmp_path / "frozen", train={"num_train_epochs": 1})
+    moved, _ = trained(folder, models["resnet"], tmp_path / "moved", train={"num_train_epochs": 1, "batch_norm": "batch"})
+    assert all(torch.equal(buffer, before[name]) for name, buffer in statistics(str(frozen.folder / "model")).items())
+    assert not any(torch.equal(b, before[name]) for name, b in statistics(str(moved.folder / "model")).items())
