@@ -14,12 +14,16 @@ from thawline.evaluate.calibrate import calibration, fit_temperature
 from thawline.evaluate.classes import classes
 from thawline.evaluate.conformal import conformal
 from thawline.evaluate.curves import curves
+from thawline.evaluate.mistakes import mistakes
 from thawline.evaluate.slices import slices
 from thawline.evaluate.summary import summarize
 from thawline.report import RunFacts
 from thawline.types import Example, Prediction
 
 LABELS = ("ABBR", "DESC", "ENTY", "HUM", "LOC", "NUM")
+PICTURE = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
 HOSTILE = (
     "</script><script>hacked=1</script>",
     '"><img src=x onerror=hacked=1>',
@@ -138,18 +142,18 @@ def _analysis(test: Answered, validation: Answered, labels: Sequence[str]) -> di
 
 
 def _mistakes(test: Answered) -> dict[str, Any]:
-    wrong = [place for place, right in enumerate(test.right.tolist()) if not right][:25]
-    rows = []
-    for place in wrong:
-        example, said = test.examples[place], test.predictions[place]
-        spans = [(example["text"].index(word), word) for word in example["text"].split()]
+    """Return mistakes with an attribution of words beside some, and a picture and a sound beside one each."""
+    found = mistakes(test)
+    for row in found["confident"]:
+        spans = [(row["text"].index(word), word) for word in row["text"].split()]
         words = [
             {"word": word, "start": start, "end": start + len(word), "contribution": (-1) ** k / (k + 1)}
             for k, (start, word) in enumerate(spans)
         ]
-        row = {"id": example["id"], "text": example["text"], "true": example["label"], "predicted": said["label"]}
-        rows.append({**row, "score": said["score"], "attribution": {"method": "occlusion", "words": words}})
-    return {"confident": rows, "uncertain": [{**row, "attribution": None} for row in rows]}
+        row["attribution"] = {"method": "occlusion", "words": words}
+    found["hardest"][0]["thumbnail"] = PICTURE
+    found["hardest"][1]["sound"] = "data:audio/wav;base64,UklGRiQAAABXQVZFZm10IBAAAAABAAEAgD4AAAB9AAACABAAZGF0YQAAAAA="
+    return found
 
 
 def _robustness(test: Answered) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from report_facts import HOSTILE, LABELS, history_of, made, write
+from report_facts import HOSTILE, LABELS, PICTURE, history_of, made, write
 from thawline.errors import RunError
 from thawline.report import RunFacts, facts_of, render
 from thawline.report.blocks import Num, plain
@@ -130,7 +130,8 @@ def test_nothing_of_the_users_becomes_markup() -> None:
     page = Page(html)
     tags = [tag for tag, _ in page.elements]
     assert tags.count("script") == tags.count("style") == 1
-    assert not {"img", "b", "iframe", "object", "form", "base"} & set(tags)
+    assert not {"b", "iframe", "object", "form", "base"} & set(tags)
+    assert [found["src"] for tag, found in page.elements if tag == "img"] == [PICTURE]
     names = {name for _, found in page.elements for name in found}
     assert [name for name in names if name.startswith("on")] == []
     html.encode("utf-8")
@@ -143,7 +144,8 @@ def test_page_needs_nothing_from_elsewhere() -> None:
     links = {str(found["href"]) for _, found in page.elements if "href" in found}
     assert all(link.startswith("#") for link in links)
     assert {link.removeprefix("#") for link in links} <= {str(found.get("id")) for _, found in page.elements}
-    assert not [found for _, found in page.elements if {"src", "srcset", "style", "action"} & set(found)]
+    assert not [found for _, found in page.elements if {"srcset", "style", "action"} & set(found)]
+    assert all(str(found["src"]).startswith("data:") for _, found in page.elements if "src" in found)
     assert "url(" not in html and "@import" not in html
     policy = next(str(found["content"]) for _, found in page.elements if found.get("http-equiv") == "Content-Security-Policy")
     assert policy.startswith("default-src 'none';") and "unsafe" not in policy
@@ -179,6 +181,22 @@ def test_a_part_may_be_there_alone(left: str) -> None:
 @pytest.mark.parametrize("gone", ["metrics", "history", "plan", "data", "decisions", "analysis", "recipe"])
 def test_a_file_may_be_missing(gone: str) -> None:
     assert Page(render(replace(run(), **{gone: () if gone == "history" else {}}))).sections()[0] == "summary"
+
+
+@pytest.mark.parametrize(
+    ("media", "shown"),
+    [
+        (PICTURE, True),
+        ("https://example.org/x.png", False),
+        ("data:text/html;base64,AAAA", False),
+        ("data:image/svg+xml;base64,AAAA", False),
+        (f"data:image/png;base64,{'A' * 30_000}", False),
+    ],
+)
+def test_only_small_pictures_of_the_run_are_shown(media: str, shown: bool) -> None:
+    row = {"id": "1", "true": "a", "answer": "b", "thumbnail": media}
+    html = render(RunFacts("x", analysis={"test": {"mistakes": {"confident": [row]}}}, metrics={"test": {"n": 1}}))
+    assert ("<img" in html) == shown and (media in html) == shown
 
 
 def test_an_empty_run_says_that_nothing_was_measured() -> None:

@@ -95,7 +95,7 @@ def test_nothing_shifts_and_nothing_is_asked_for(browser: Browser, report: Path,
             seen.page.mouse.wheel(0, 800)
             seen.page.wait_for_timeout(10 if top else 200)
         assert seen.page.evaluate("shifts") == []
-        assert seen.asked == [report.as_uri()]
+        assert [url for url in seen.asked if not url.startswith("data:")] == [report.as_uri()]
         assert seen.told == []
         assert seen.page.evaluate("window.violated") is None
         wide = "[...document.querySelectorAll('body *')].filter((one) => !one.closest('.scroll, .wide, svg, .skip'))"
@@ -157,10 +157,10 @@ def test_it_is_whole_without_scripts(browser: Browser, report: Path) -> None:
 
 def test_labels_and_texts_do_not_run(browser: Browser, hostile: Path) -> None:
     with opened(browser, hostile) as seen:
-        seen.page.locator("b, img").count()
+        assert seen.page.locator("b").count() == 0
         assert seen.page.evaluate("typeof hacked") == "undefined"
         assert seen.page.locator("script").count() == 1
-        assert (seen.told, seen.asked) == ([], [hostile.as_uri()])
+        assert (seen.told, [url for url in seen.asked if not url.startswith("data:")]) == ([], [hostile.as_uri()])
 
 
 def test_the_policy_holds_even_where_markup_gets_in(browser: Browser, report: Path, tmp_path: Path) -> None:

@@ -24,9 +24,9 @@ def label_errors(
     `scores`, [N, C], are probabilities of the classes `labels` by models that did not learn from the example (`folds`). How
     many are wrong is counted by confident learning, without a threshold to choose: those to which another class is at least
     as probable as it is, on average, to the examples that are said to be of it. So many are suspected, those whose given label
-    is least probable; that probability is their "quality". By cleanlab: Northcutt, Jiang, Chuang 2021, "Confident
-    learning", §3. `most` bounds how many are listed; all are counted. Raises DataError for labels that are not one class an example, UserError
-    where cleanlab is not installed.
+    is least probable; that probability is their "quality". By cleanlab: Northcutt, Jiang, Chuang 2021, "Confident learning",
+    §3. `most` bounds how many are listed; all are counted. Raises DataError for labels that are not one class an example,
+    UserError where cleanlab is not installed.
     """
     given = _given(examples, labels)
     known = np.flatnonzero(given >= 0)

@@ -14,7 +14,8 @@ from thawline.evaluate.baselines import _unspaced as unspaced
 
 Array = NDArray[Any]
 
-_HASHES, _BAND = 128, 4  # 32 bands of 4: pairs of similarity 0.8 share a band with probability 0.9999999, 0.5 with 0.87
+_HASHES, _BAND = 125, 5  # 25 bands of 5: pairs of similarity 0.8 share a band with probability 0.9999, of 0.7 with 0.99
+_SLACK = 0.15  # of the similarity as the hashes estimate it, four standard deviations
 _PRIME = (1 << 31) - 1
 _ROWS = 1 << 14  # pairs, or rows of a product, in memory at a time
 _MOST_IN_BUCKET = 200  # of one side; texts that share a template fill a bucket, and their neighbours are found in others
@@ -35,7 +36,10 @@ def near_duplicates(one: Sequence[str], other: Sequence[str], *, threshold: floa
     size = 2 if unspaced([*one[:500], *other[:500]]) else 5
     sets = _shingles(one, size), _shingles(other, size)
     best: dict[int, tuple[float, int]] = {}
-    for pairs in _candidates(*(_signatures(side, seed) for side in sets)):
+    signatures = tuple(_signatures(side, seed) for side in sets)
+    for pairs in _candidates(*signatures):
+        near = (signatures[0][pairs[:, 0]] == signatures[1][pairs[:, 1]]).mean(1) >= threshold - _SLACK
+        pairs = pairs[near]
         for (left, right), similarity in zip(pairs.tolist(), _jaccard(*sets, pairs).tolist(), strict=True):
             if similarity >= threshold and (similarity, -left) > best.get(right, (0.0, 0)):
                 best[right] = (similarity, -left)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias, final
@@ -14,6 +15,9 @@ MAX_ROWS = 200
 """Rows of a table that are shown; a sentence says how many there were."""
 MAX_CHARACTERS = 600
 """Characters of a text that are shown."""
+MAX_MEDIA = 20_000
+"""Characters of a picture or sound as a data URI; larger ones are left out, so that the page stays below 5 MB."""
+_MEDIA = re.compile(r"data:(image/(png|jpeg|webp)|audio/(wav|ogg|mpeg|flac|webm));base64,[A-Za-z0-9+/=]+")
 _LONG = 24  # characters: the column gets room, instead of one word a line
 
 
@@ -120,11 +124,12 @@ class Marked:
 @final
 @dataclass(frozen=True)
 class Case:
-    """An example as it is listed: its id, words about it, and its text."""
+    """An example as it is listed: its id, words about it, its text, and its picture or sound as a data URI."""
 
     id: str
     words: Sentence
     text: Marked
+    media: str | None = None
 
 
 @final
@@ -252,14 +257,26 @@ def _cell(cell: Cell, kind: str | None, *, first: bool) -> Html:
 
 def _cases(one: Cases) -> Html:
     items = [
-        element("li", element("p", element("code", case.id), " ", words(case.words)), _marked(case.text)) for case in one.cases
+        element("li", element("p", element("code", case.id), " ", words(case.words)), _media(case), _marked(case.text))
+        for case in one.cases
     ]
     cases = element("ol", items, class_="cases")
     folded = element("details", element("summary", one.title), cases)
     return folded if one.folded else element("div", element("h3", one.title), cases)
 
 
-def _marked(text: Marked) -> Html:
+def _media(case: Case) -> Html | None:
+    if case.media is None or len(case.media) > MAX_MEDIA or not _MEDIA.fullmatch(case.media):
+        return None
+    if case.media.startswith("data:image/"):
+        # Its room is kept from the start, so that nothing moves when it is decoded.
+        return element("img", src=case.media, alt=f"the picture of {case.id}", width=160, height=160)
+    return element("audio", src=case.media, controls=True, preload="none", aria_label=f"the sound of {case.id}")
+
+
+def _marked(text: Marked) -> Html | None:
+    if not text.pieces:
+        return None
     children: list[Child] = []
     left = MAX_CHARACTERS
     for piece, weight in text.pieces:

@@ -13,11 +13,12 @@ from thawline.report.svg import Bars
 MAX_CASES = 30
 """Examples in a list."""
 _OPEN = 8  # of them are shown without being asked for
+_INPUTS = ("text", "text_pair", "tokens", "messages", "image", "audio")
 _TITLES = {
     "confident": "The most confident wrong answers",
     "hardest": "The hardest examples: the true answer has the least score",
     "uncertain": "The least certain examples",
-    "least_certain": "The least certain examples",
+    "largest": "The largest errors",
 }
 
 
@@ -30,8 +31,27 @@ def mistakes(found: Facts, path: str) -> Sequence[Block]:
             blocks.append(Cases(title, cases[:_OPEN]))
             if cases[_OPEN:]:
                 blocks.append(Cases(f"{len(cases) - _OPEN} more", cases[_OPEN:], folded=True))
-    rest = {name: value for name, value in found.items() if not _are_examples(value) and name not in ("words", "notes", "note")}
+    blocks += _pairs(found, path)
+    for label in found.get("labels", []):
+        there = [case(row) for name in ("confident", "uncertain") for row in label.get(name, [])]
+        if there:
+            blocks.append(Cases(f"{label['label']}: wrong by the most, and the least certain", there[:MAX_CASES], folded=True))
+    rest = {name: value for name, value in found.items() if name not in ("words", "notes", "note", "pairs")}
+    rest = {name: value for name, value in rest.items() if not _are_examples(value)}
     return [*blocks, *plainly(rest, path)]
+
+
+def _pairs(found: Facts, path: str) -> Sequence[Block]:
+    """Which labels are taken for which, with examples of each."""
+    rows, blocks = [], list[Block]()
+    for place, pair in enumerate(found.get("pairs", [])):
+        key = f"{path}.pairs.{place}"
+        rows.append([pair["true"], pair["answer"], Num(pair["n"], ",.0f", f"{key}.n"), Num(pair["of"], ",.0f", f"{key}.of")])
+        if pair.get("examples"):
+            title = f"{pair['true']} taken for {pair['answer']}"
+            blocks.append(Cases(title, [case(one) for one in pair["examples"]], folded=True))
+    columns = ["true", "answered", "examples", "of that true label"]
+    return [Table("What was taken for what", columns, rows, total=found.get("pairs_in_all")), *blocks] if rows else []
 
 
 def case(row: Facts) -> Case:
@@ -43,7 +63,11 @@ def case(row: Facts) -> Case:
             said += [" · " if said else "", f"{word}: ", Strong(_shown(value))]
     if isinstance(row.get("score"), (int, float)):
         said += [" · score ", Num(row["score"])]
-    return Case(str(row.get("id", "")), said, text_marked(row))
+    for key in ("error", "loss", "margin"):
+        if isinstance(row.get(key), (int, float)):
+            said += [f" · {key} ", Num(row[key], "+.3f" if key == "error" else ".3f")]
+    media = row.get("thumbnail") or row.get("sound")
+    return Case(str(row.get("id", "")), said, text_marked(row), media if isinstance(media, str) else None)
 
 
 def text_of(row: Facts) -> str:
@@ -53,10 +77,10 @@ def text_of(row: Facts) -> str:
 
 def text_marked(row: Facts) -> Marked:
     """Return the text of an example with what each word contributed, where an attribution is beside it."""
-    parts = [row[key] for key in ("text", "text_pair", "tokens", "messages") if row.get(key) is not None]
+    parts = [row[key] for key in _INPUTS if row.get(key) is not None]
     weighed = [one for one in get(row, "attribution", "words", default=[]) if {"start", "end", "contribution"} <= set(one)]
     if not weighed or not all(isinstance(part, str) for part in parts):
-        return Marked([("\n".join(_shown(part) for part in parts), None)])
+        return Marked([("\n".join(_shown(part) for part in parts), None)] if parts else [])
     most = max(abs(one["contribution"]) for one in weighed) or 1.0
     pieces: list[tuple[str, float | None]] = []
     for side, text in enumerate(parts):
