@@ -8,10 +8,10 @@ ADEQUATE := import sys; sys.exit(sys.version_info < (3, 11))
 # What .venv was made from: this place and this pyproject.toml, compared by content (a clone has new times on old files).
 MADE_FROM := { pwd && cat pyproject.toml; }
 
-.PHONY: help setup venv test check quickstart clean
+.PHONY: help setup venv test test-browser check quickstart clean
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile | expand -t 20
 
 setup: ## make .venv and install into it; does nothing where it is ready
 	@$(MADE_FROM) | cmp -s - $(STAMP) && $(BIN)/python -c '$(ADEQUATE)' || $(MAKE) --no-print-directory venv
@@ -30,6 +30,9 @@ venv:
 
 test: setup ## run the tests
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+test-browser: setup ## look at the report in a real browser
+	@axe=$$(tests/browser/setup.sh $(BIN)/python) && THAWLINE_AXE=$$axe OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest tests/browser -n 0 $(ARGS)
 
 check: setup ## lint, format, types, and the shape of the code
 	$(BIN)/python -m ruff check .

@@ -36,13 +36,15 @@ def data_of(folder: Path) -> Path:
 
 def encoded(path: Path, tokenizer: Any, max_length: int) -> list[dict[str, list[int]]]:
     """Return what the Trainer takes: token ids and labels, -100 for all that is no answer."""
+    from pyarrow import json as arrow
+
+    from thawline.data.conversations import conversations
     from thawline.models.chat import encode_conversation, truncate
 
+    made = conversations(arrow.read_json(path))
+    assert made is not None, "these are no conversations"
     found = []
-    for line in path.read_text("utf-8").splitlines():
-        row = json.loads(line)
-        asked = f"{row['instruction']}\n\n{row['input']}" if row["input"] else row["instruction"]
-        messages = [{"role": "user", "content": asked}, {"role": "assistant", "content": row["output"]}]
+    for messages in made[0]["messages"].to_pylist():
         ids, learned = truncate(encode_conversation(tokenizer, messages), max_length)
         labels = [token if known else -100 for token, known in zip(ids, learned, strict=True)]
         found.append({"input_ids": ids, "labels": labels})
@@ -131,7 +133,7 @@ def thawline(run: dict[str, Any], model: str, folder: Path) -> dict[str, Any]:
         )
     test, train = done.metrics["test"], done.metrics["train"]
     kept = {key: train[key] for key in ("seconds", "tokens_per_second", "peak_memory_mb")}
-    return measured(test["loss"], test["before"]["loss"]) | kept
+    return measured(test["loss"], test["baseline"]["before"]["loss"]) | kept
 
 
 def measured(loss: float, before: float) -> dict[str, float]:

@@ -49,7 +49,7 @@ def test_as_told(cache: Path) -> None:
     assert columns.notes == ("'mine' holds 2 classes",)
     example = load(values, Options(text="other", label="mine", weight="w"), cache=cache).splits["train"][0]
     assert list(example) == ["id", "text", "label", "weight", "text_original", "label_original"]
-    for asked in ({"text": "texd"}, {"label": "labl"}, {"id": "idx"}, {"weight": "ww"}):
+    for asked in ({"named": "texd"}, {"label": "labl"}, {"id": "idx"}, {"weight": "ww"}):
         with pytest.raises(DataError, match=r"There is no column .* \(data\.(text|label|id|weight)\).*Columns: text, other"):
             inferred(values, cache, **asked)
     with pytest.raises(DataError, match="did you mean 'text'"):

@@ -30,6 +30,7 @@ LAYERS = [
     {"strategies", "regularize"},
     {"train"},
     {"evaluate"},
+    {"report"},
     {"improve"},
     {"deploy"},
     {"recipe"},

@@ -26,6 +26,7 @@ class Prediction(TypedDict, total=False):
     score: float
     scores: dict[str, float]
     tags: list[str]
+    tag_scores: list[float]
     spans: list[dict[str, Any]]
     text: str
     loss: float

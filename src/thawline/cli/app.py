@@ -131,7 +131,7 @@ def evaluate(
     if as_json:
         print(json.dumps(found.get(name, {}), indent=1, ensure_ascii=False))
     else:
-        show.metrics(found, name, problem=str(folder.trained().task.problem), folder=folder.path)
+        show.metrics(found, name, problem=folder.columns().problem, folder=folder.path)
 
 
 @app.command()
@@ -163,6 +163,22 @@ def resume(run: RunPath) -> None:
 
         resume(folder, say)
     _show(folder)
+
+
+@app.command()
+def report(
+    run: RunPath,
+    show_it: Annotated[bool, typer.Option("--open/--no-open", help="open it in a browser")] = True,
+) -> None:
+    """Write the report of a finished run anew, as one page that needs no network, and open it."""
+    from thawline.run.finish import write_report
+
+    folder = _folder(run)
+    _finished(folder)
+    path = write_report(folder).absolute()
+    say(f"The report is {path}.")
+    if show_it:
+        typer.launch(path.as_uri())
 
 
 @app.command()
@@ -239,7 +255,7 @@ def _show(folder: RunFolder, *, next_steps: bool = True) -> Path:
         return folder.path
     found = _finished(folder)
     _show_trials(folder)
-    show.metrics(found, show.measured(found), problem=str(folder.trained().task.problem), folder=folder.path)
+    show.metrics(found, show.measured(found), problem=folder.columns().problem, folder=folder.path)
     show.plan_beside(found.get("train", {}))
     if next_steps:
         show.what_next(folder.path)

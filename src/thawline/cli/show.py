@@ -103,7 +103,8 @@ def trials_table(found: Mapping[str, Any]) -> Table:
 
 def what_next(folder: Path) -> None:
     """Say where the run is and what can be done with it."""
-    say(f"\nThe run is in {folder} (model/ loads with transformers; metrics.json, predictions/, recipe.yaml). Next:")
+    say(f"\nThe run is in {folder} (model/ loads with transformers; report.html, metrics.json, predictions/). Next:")
+    say(f"  thawline report {folder}                  what came of it, as a page with pictures")
     say(f"  thawline predict {folder} FILE            answers for the texts in FILE, - for standard input")
     say(f"  thawline evaluate {folder} --data FILE    how good it is on other labelled data")
 

@@ -49,4 +49,5 @@ def template(data: str) -> str:
     label = columns.label if columns.label is None or isinstance(columns.label, str) else list(columns.label)
     filled = {columns.kind: inputs, "label": label, "id": columns.id, "weight": columns.weight}
     known = {key: value for key, value in filled.items() if value is not None}
-    return to_yaml(recipe_from(recipe, task={"name": task_for(columns.kind, columns.target), "problem": columns.problem if columns.plainly else "auto"}, data=known), comments=True)
+    task = {"name": task_for(columns.kind, columns.target), "problem": columns.problem if columns.plainly else "auto"}
+    return to_yaml(recipe_from(recipe, task=task, data=known), comments=True)

@@ -23,6 +23,8 @@ from thawline.errors import DataError
 from thawline.types import Finding
 
 _NAMED = 20  # files that cannot be read, by name
+LEAST_VALIDATION = 200
+"""Validation examples from which on a part is held back for calibration."""
 VALIDATION_SIZE, TEST_SIZE = 0.1, 0.2
 
 
@@ -47,6 +49,7 @@ class Options:
     split: str = "auto"
     validation_size: float | None = None
     test_size: float | None = None
+    calibration_size: float = 0.0
     drop_duplicates: bool = False
     max_train_samples: int | None = None
     max_eval_samples: int | None = None
@@ -88,7 +91,7 @@ def load(data: object, options: Options | None = None, *, cache: Path) -> Datase
         parts, told = clean(parts, columns)
         findings += told
     findings += checking.overlaps(parts)
-    for divide in (_divided, _sampled):
+    for divide in (_divided, _sampled, _held_back):
         parts, told = divide(parts, columns, options)
         findings += told
     findings += checking.check(parts, columns)
@@ -279,6 +282,19 @@ def _divided(parts: Parts, columns: Columns, options: Options) -> tuple[Parts, l
     findings += [Finding("note", "split", note) for note in notes]
     everything = {**made, **parts}
     return {split: everything[split] for split in ("train", "validation", "test") if split in everything}, findings
+
+
+def _held_back(parts: Parts, columns: Columns, options: Options) -> tuple[Parts, list[Finding]]:
+    """Take a calibration split from a validation split that is large enough: what promises are made by chose nothing."""
+    part, labelled = parts.get("validation"), columns.problem in (labelling.SINGLE, labelling.MULTI)
+    if not labelled or not options.calibration_size or part is None or len(part) < LEAST_VALIDATION:
+        return parts, []
+    single = columns.problem == labelling.SINGLE
+    method, sizes = "stratified" if single else "random", {"calibration": options.calibration_size}
+    positions, _ = splitting.make(part, method, sizes, classes=columns.labels if single else (), seed=options.seed)
+    text = f"calibration: {len(positions['calibration'])} of {len(part)} rows of validation, {method}; they choose nothing"
+    held = {"validation": part.select(positions["train"]), "calibration": part.select(positions["calibration"])}
+    return {**parts, **held}, [Finding("note", "split", text)]
 
 
 def _sampled(parts: Parts, columns: Columns, options: Options) -> tuple[Parts, list[Finding]]:

@@ -24,7 +24,7 @@ _MAX_WORK = 500_000_000  # characters times labels; some 20 s
 _C = 10
 
 # Scripts without spaces between words: Thai, Lao, Myanmar, Khmer, kana, and Han with its extensions.
-_UNSPACED = re.compile(
+UNSPACED = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
 )
 
@@ -124,7 +124,7 @@ def _vectorize(texts: Sequence[str], test_texts: Sequence[str], max_features: in
     common: dict[str, Any] = {"sublinear_tf": True, "max_features": max_features, "min_df": 2 if len(texts) >= 1000 else 1}
     words = TfidfVectorizer(ngram_range=(1, 2), token_pattern=r"(?u)\b\w+\b", **common)
     characters = TfidfVectorizer(ngram_range=(1, 2), analyzer="char", **common)
-    for vectorizer in [characters] if _unspaced(texts) else [words, characters]:
+    for vectorizer in [characters] if unspaced(texts) else [words, characters]:
         try:
             return vectorizer.fit_transform(texts), vectorizer.transform(test_texts)
         except ValueError:  # no feature is in enough texts: they have no words, or are all unlike
@@ -132,10 +132,10 @@ def _vectorize(texts: Sequence[str], test_texts: Sequence[str], max_features: in
     raise _NothingToLearnError("the training texts have nothing in common that TF-IDF could count")
 
 
-def _unspaced(texts: Sequence[str]) -> bool:
+def unspaced(texts: Sequence[str]) -> bool:
     """Whether a third of the letters are of scripts that put no spaces between words."""
     sample = "".join(text[:500] for text in texts[:1000])
-    return 3 * len(_UNSPACED.findall(sample)) > sum(map(str.isalpha, sample))
+    return 3 * len(UNSPACED.findall(sample)) > sum(map(str.isalpha, sample))
 
 
 def _logistic(targets: Sequence[Any], train: Any, test: Any) -> list[Target]:

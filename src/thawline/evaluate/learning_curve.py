@@ -52,15 +52,7 @@ def learning_curve(
     sure = low > 0.001 and foretold is None
     return {
         "n": n,
-        "points": [
-            {
-                "size": size,
-                "error": float(one.mean()),
-                "draws": one.mean(1).tolist(),
-                "interval": list(_interval(drawn[:, place])),
-            }
-            for place, (size, one) in enumerate(zip(steps, losses, strict=True))
-        ],
+        "points": [_point(*point) for point in zip(steps, losses, drawn.T, strict=True)],
         "fit": dict(zip(("a", "b", "c"), map(float, best), strict=True)),
         "curve": [
             {"size": round(size), "error": float(power_law(best, size)), "interval": list(_interval(power_law(fits, size)))}
@@ -134,6 +126,15 @@ def power_law(parameters: Array, size: float) -> Array:
     """Return a size^-b + c for parameters [..., 3]."""
     a, b, c = np.moveaxis(np.asarray(parameters), -1, 0)
     return np.asarray(a * size**-b + c)
+
+
+def _point(size: int, losses: Array, drawn: Array) -> dict[str, Any]:
+    return {
+        "size": size,
+        "error": float(losses.mean()),
+        "draws": losses.mean(1).tolist(),
+        "interval": list(_interval(drawn)),
+    }
 
 
 def _resampled(losses: Sequence[Array], *, samples: int, seed: int) -> Array:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from thawline.evaluate.baselines import _unspaced as unspaced
+from thawline.evaluate.baselines import unspaced
 
 Array = NDArray[Any]
 

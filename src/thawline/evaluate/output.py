@@ -82,7 +82,7 @@ def _flat(prediction: Prediction) -> dict[str, Any]:
         elif key == "labels":
             row[key] = "|".join(re.sub(r"[\\|]", r"\\\g<0>", label) for label in cast(list[str], value))
         else:
-            row[key] = value
+            row[key] = json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
     return row
 
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from thawline.evaluate.baselines import _unspaced as unspaced
+from thawline.evaluate.baselines import unspaced
 
 Perturbation = Callable[[str, np.random.Generator], str]
 
@@ -47,7 +47,7 @@ def typos(share: float = 0.1) -> Perturbation:
         pieces, end = [], 0
         for word, (chance, *how) in zip(words, drawn.tolist(), strict=True):
             pieces.append(text[end : word.start()])
-            pieces.append(_mistyped(word[0], *how) if chance < share else word[0])
+            pieces.append(_mistyped(word[0], how) if chance < share else word[0])
             end = word.end()
         return "".join([*pieces, text[end:]])
 
@@ -108,7 +108,8 @@ def spaces(share: float = 0.1) -> Perturbation:
     return perturb
 
 
-def _mistyped(word: str, kind: float, place: float, which: float) -> str:
+def _mistyped(word: str, drawn: Sequence[float]) -> str:
+    kind, place, which = drawn
     at = int(place * len(word))
     near = _NEAR.get(word[at].lower(), "")
     if kind < 0.25 and near:

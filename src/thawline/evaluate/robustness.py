@@ -12,7 +12,7 @@ import numpy as np
 
 from thawline.errors import DataError
 from thawline.evaluate.answered import Answered
-from thawline.evaluate.baselines import _unspaced as unspaced
+from thawline.evaluate.baselines import unspaced
 from thawline.evaluate.compare import collapsed, mcnemar
 from thawline.evaluate.intervals import paired_difference
 from thawline.evaluate.metrics import GREATER, METRICS, main_metric

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from thawline.evaluate.answered import Answered
-from thawline.evaluate.baselines import _unspaced
+from thawline.evaluate.baselines import unspaced
 
 Array = NDArray[Any]
 _AT_ONCE = 20_000
@@ -42,7 +42,7 @@ def words(answered: Answered) -> Words:
     texts = texts_of(answered)
     if texts is None:
         return Words((), None, None, "", "examples")
-    spaced = not _unspaced(texts)
+    spaced = not unspaced(texts)
     names, parts, counted = dict[Any, int](), list[Array](), list[Array]()
     for start in range(0, len(texts), _AT_ONCE):
         counts, pieces = (_split if spaced else _bigrams)(texts[start : start + _AT_ONCE])

@@ -6,9 +6,9 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from thawline.evaluate.baselines import _UNSPACED
+from thawline.evaluate.baselines import UNSPACED
 
-_WORD = re.compile(rf"{_UNSPACED.pattern}|(?:(?!{_UNSPACED.pattern})[\w'’])+|[^\w\s]")
+_WORD = re.compile(rf"{UNSPACED.pattern}|(?:(?!{UNSPACED.pattern})[\w'’])+|[^\w\s]")
 
 
 class Span(NamedTuple):
@@ -65,4 +65,4 @@ def _joins(text: str, word: Span, span: Span) -> bool:
     if span.start < word.end:  # two tokens of one character, as byte-level tokenizers have them
         return True
     before, after = text[word.end - 1], text[span.start]
-    return all((c.isalnum() or c in "_'’") and not _UNSPACED.match(c) for c in (before, after))
+    return all((c.isalnum() or c in "_'’") and not UNSPACED.match(c) for c in (before, after))

@@ -35,11 +35,11 @@ def what_to_label(scores: Array, features: Array, n: int = 100, *, seed: int = 0
         product = (residual @ residual[last]) * (features @ features[last])
         far = np.minimum(far, np.maximum(length + length[last] - 2.0 * product, 0))
         far[chosen] = 0
-        chosen.append(_drawn(far, margin, rng, set(chosen)))
+        chosen.append(_drawn(far, margin, rng, taken=set(chosen)))
     return [{"place": place, "margin": float(margin[place])} for place in chosen]
 
 
-def _drawn(far: Array, margin: Array, rng: np.random.Generator, taken: set[int]) -> int:
+def _drawn(far: Array, margin: Array, rng: np.random.Generator, *, taken: set[int]) -> int:
     """Return one, with a probability that grows with the squared distance; where all are alike, the least sure that is left."""
     sums = np.cumsum(far)
     if sums[-1] > 0:

@@ -28,8 +28,9 @@ def inject(model: Any, names: Iterable[str], *, r: int, alpha: float, dropout: f
     refuse_without_peft("Adapters are made")
     import peft
 
-    config = peft.LoraConfig(r=r, lora_alpha=alpha, lora_dropout=dropout, target_modules=list(names))
-    config.base_model_name_or_path = getattr(model, "name_or_path", None)
+    numbers: dict[str, Any] = {"r": r, "lora_alpha": alpha, "lora_dropout": dropout}
+    base = getattr(model, "name_or_path", None)
+    config = peft.LoraConfig(**numbers, target_modules=list(names), base_model_name_or_path=base)
     before = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="fan_in_fan_out")  # which peft reads off the layers itself

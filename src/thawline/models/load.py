@@ -13,14 +13,16 @@ from safetensors import SafetensorError
 
 from thawline.errors import MachineError, ModelError
 from thawline.memory import bound_kernels
+from thawline.models import adapters
 from thawline.models.catalog import package_model
 
 
 class Loaded(NamedTuple):
-    """A model with what there is to tell about its loading."""
+    """A model with what there is to tell about its loading, and the names of the weights that were made anew."""
 
     model: Any
     notes: tuple[str, ...]
+    anew: frozenset[str] = frozenset()
 
 
 def locate(name: str) -> str:
@@ -79,6 +81,8 @@ def load_model(
     auto = getattr(transformers, kind)
     if not trust_remote_code and type(config) not in auto._model_mapping:
         raise ModelError(f"A model of type {config.model_type!r} has no head for this task ({kind}); choose another model.")
+    if (Path(locate(name)) / adapters.CONFIG).is_file():  # without peft, transformers passes over them in silence
+        adapters.refuse_without_peft(f"The adapters of {name} are read")
     bound_kernels()
     torch.manual_seed(seed)
     model, info = _plainly(
@@ -93,7 +97,12 @@ def load_model(
             **_fetched(revision, trust_remote_code),
         ),
     )
-    return Loaded(model.eval(), tuple(_told(info)))
+    anew = frozenset(name for key in ("missing_keys", "mismatched_keys") for name in _names(info, key))
+    notes = _told(info)
+    if adapters.has_adapters(model):
+        adapters.take_out(model, merge=True)
+        notes.append("the adapters that lie beside the weights were merged into them")
+    return Loaded(model.eval(), tuple(notes), anew)
 
 
 def _fetched(revision: str | None, trust_remote_code: bool) -> dict[str, Any]:
@@ -108,10 +117,14 @@ def _told(info: dict[str, Any]) -> list[str]:
     }
     notes = []
     for key, text in said.items():
-        names = sorted(str(entry[0] if isinstance(entry, tuple) else entry) for entry in info.get(key) or ())
+        names = _names(info, key)
         if names:
             notes.append(f"{len(names)} weights {text}: {', '.join(names[:6])}{', …' if len(names) > 6 else ''}")
     return notes
+
+
+def _names(info: dict[str, Any], key: str) -> list[str]:
+    return sorted(str(entry[0] if isinstance(entry, tuple) else entry) for entry in info.get(key) or ())
 
 
 def _plainly(name: str, load: Callable[[], Any]) -> Any:

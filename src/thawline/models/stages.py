@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -23,11 +23,15 @@ from thawline.models.trace import Call, trace
 
 @dataclass(frozen=True)
 class Stage:
-    """One slice of a model, by the names that its parameters and modules have in the model."""
+    """One slice of a model, by the names that its parameters and modules have in the model.
+
+    `anew` are those of its parameters that were not in the checkpoint, where that is known.
+    """
 
     name: str
     parameters: tuple[str, ...]
     modules: tuple[str, ...]
+    anew: tuple[str, ...] = ()
 
 
 Stages = tuple[Stage, ...]
@@ -48,7 +52,28 @@ def find_stages(model: nn.Module, inputs: Mapping[str, Any]) -> Stages:
     if not blocks:
         raise ModelError(f"No repeated blocks were found in {type(model).__name__}, so it cannot be cut into stages.")
     names = ["stem", *(f"block {i}" for i in range(len(blocks))), "head"]
-    modules = _stage_of_modules(model, visits, blocks)
+    return _stages(model, names, _stage_of_modules(model, visits, blocks))
+
+
+def extended(stages: Stages, model: nn.Module) -> Stages:
+    """Return the stages of a model that modules were put into since: each stands where the module around it does."""
+    known = {name: i for i, stage in enumerate(stages) for name in stage.modules}
+    modules = dict[str, int]()
+    for name, _ in model.named_modules():
+        modules[name] = known[name] if name in known else modules[name.rpartition(".")[0]]
+    return tuple(
+        replace(found, anew=tuple(name for name in stage.anew if name in found.parameters))
+        for found, stage in zip(_stages(model, [stage.name for stage in stages], modules), stages, strict=True)
+    )
+
+
+def marked(stages: Stages, anew: Iterable[str]) -> Stages:
+    """Return stages that know which of their parameters were made anew."""
+    names = set(anew)
+    return tuple(replace(stage, anew=tuple(n for n in stage.parameters if n in names)) for stage in stages)
+
+
+def _stages(model: nn.Module, names: list[str], modules: dict[str, int]) -> Stages:
     parameters = _stage_of_parameters(model, modules)
     return tuple(
         Stage(name, tuple(p for p, s in parameters.items() if s == i), tuple(m for m, s in modules.items() if s == i))

@@ -88,6 +88,9 @@ class Data(_Section):
     weight: str | None = Field(default=None, description="the column with a weight per example")
     split: Split = Field(default="auto", description="how validation and test sets are made where they are not given")
     validation_size: BelowOne = Field(default=0.1, description="the share of a made validation set; 0 makes none")
+    calibration_size: BelowOne = Field(
+        default=0.5, description="the share of 200 or more validation examples that chooses nothing, for promises about answers"
+    )
     test_size: BelowOne | None = Field(
         default=None, description="the share of a made test set, 0 makes none; null: 0.2 where one table is cut"
     )
@@ -190,6 +193,7 @@ class Evaluate(_Section):
 
     bootstrap_samples: Steps = Field(default=1000, description="resamples behind each 95 % interval; 0: no intervals")
     baselines: Flag = Field(default=True, description="measure simple baselines beside the model")
+    analysis: Flag = Field(default=True, description="look behind the metrics: classes, calibration, mistakes, slices")
 
 
 class Predict(_Section):

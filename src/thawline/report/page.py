@@ -9,7 +9,8 @@ from functools import cache
 from importlib.resources import files
 
 from thawline.report import analyses, views
-from thawline.report.blocks import Num, Paragraph, Points, Section, block, section, words
+from thawline.report.blocks import Num, Paragraph, Points, Section
+from thawline.report.draw import block, section, words
 from thawline.report.facts import RunFacts
 from thawline.report.html import Html, element, join
 from thawline.report.summary import Summary, summarize

@@ -9,15 +9,13 @@ from typing import Any, final
 
 import pyarrow as pa
 
-from thawline.data.columns import Columns
 from thawline.data.dataset import load_one
 from thawline.data.examples import Examples
-from thawline.data.labels import Form
 from thawline.evaluate.summary import Summary
 from thawline.recipe import Recipe, load_recipe, recipe_from
 from thawline.run import carry_out
 from thawline.run.data import cache_of, keep_given
-from thawline.run.finish import evaluated
+from thawline.run.finish import evaluated, keep_analysis
 from thawline.run.folder import RunFolder
 from thawline.run.predictor import SavedModel
 from thawline.train.observe import filling
@@ -61,8 +59,7 @@ class Run:
 
     def examples(self, data: Any, *, labelled: bool = False, say: Say = say_aloud) -> Examples:
         """Read what is to be predicted or measured, by the columns that the run was trained with."""
-        known = self._folder.read("data.json") or {}
-        columns = Columns(**{**known["columns"], "form": Form(*known["columns"]["form"])})
+        columns = self._folder.columns()
         cache = cache_of(self.recipe)
         rows, findings = load_one(data, columns, encoding=self.recipe.data.encoding, labelled=labelled, cache=cache)
         for finding in findings:
@@ -78,7 +75,9 @@ class Run:
         rows = self.examples(data, labelled=True, say=say)
         # "on-", so that predictions on another test.csv do not take the place of those on the run's own test split.
         name = f"on-{Path(data).stem}" if isinstance(data, (str, Path)) else "on-given"
-        return evaluated(self.model, rows, self._folder, name=name, train=None, say=say)
+        found = evaluated(self.model, rows, self._folder, name=name, train=None, say=say)
+        keep_analysis(self._folder, name, found.given)
+        return found.summary
 
     def __repr__(self) -> str:
         return f"Run({str(self.folder)!r})"

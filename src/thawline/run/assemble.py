@@ -16,7 +16,7 @@ from thawline.errors import RecipeError, did_you_mean
 from thawline.evaluate.metrics import GREATER, METRICS, main_metric
 from thawline.evaluate.predict import measure
 from thawline.models.load import load_model
-from thawline.models.stages import Stages, find_stages
+from thawline.models.stages import Stages, extended, find_stages, marked
 from thawline.models.trace import evaluating
 from thawline.recipe import Recipe, recipe_from
 from thawline.regularize.base import regularized
@@ -77,15 +77,20 @@ def loaded(prepared: Prepared, say: Say) -> tuple[Any, Stages]:
         say(f"note: {len(recipe.model.add_tokens)} tokens were added to the vocabulary")
     train = prepared.sets["train"]
     task.start(model, train.targets)
-    return model, find_stages(model, train.batch(np.arange(min(2, len(train)))).inputs)
+    return model, marked(find_stages(model, train.batch(np.arange(min(2, len(train)))).inputs), found.anew)
 
 
 def fitted(prepared: Prepared, model: Any, stages: Stages, *, say: Say) -> Assembled:
-    """Apply the strategy to a model; raises UserError where they do not fit each other."""
+    """Apply the strategy to a model, which it may put modules into; raises UserError where they do not fit each other."""
     recipe, chosen = prepared.recipe, strategy(prepared.recipe.strategy)
+    if chosen.prepare is not None:
+        torch.manual_seed(recipe.train.seed)
+        chosen.prepare(model, stages)
+        stages = extended(stages, model)
     groups = without_fixed(chosen.groups(stages), model)
     if recipe.train.learning_rate == "auto":
-        rate = learning_rate(prepared.config, head_only=all(group.stage == len(stages) - 1 for group in groups))
+        head_only = all(group.stage == len(stages) - 1 for group in groups)
+        rate = learning_rate(prepared.config, head_only=head_only, times=chosen.rate)
         say(f"note: train.learning_rate is {rate:g}, from the strategy and the model's width")
         recipe = recipe_from(recipe, train={"learning_rate": rate})
     return Assembled(recipe, model, stages, chosen, groups)

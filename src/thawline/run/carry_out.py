@@ -76,7 +76,8 @@ def resume(folder: RunFolder, say: Say, *, progress: bool = True) -> RunFolder:
 def facts_of(prepared: Prepared) -> dict[str, Any]:
     """Return what data.json keeps of the data: its fingerprint, the sizes of its splits, and its columns."""
     sizes = {name: len(rows) for name, rows in prepared.sets.items()}
-    return {"fingerprint": prepared.dataset.fingerprint, "splits": sizes, "columns": asdict(prepared.dataset.columns)}
+    columns, found = asdict(prepared.dataset.columns), [list(finding) for finding in prepared.findings]
+    return {"fingerprint": prepared.dataset.fingerprint, "splits": sizes, "columns": columns, "findings": found}
 
 
 def refuse_changed(folder: RunFolder, prepared: Prepared) -> None:

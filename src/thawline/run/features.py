@@ -19,7 +19,6 @@ from thawline.data.columns import Columns
 from thawline.data.dataset import Dataset, load_one, understood
 from thawline.data.examples import CANONICAL, Examples
 from thawline.data.inputs import INPUTS
-from thawline.data.labels import Form
 from thawline.data.read import read
 from thawline.errors import ModelError, RunError, UserError, did_you_mean
 from thawline.models.stages import Stages
@@ -189,10 +188,9 @@ def _origin(model: str | Path, data: Any, given: Given) -> _Origin:
     if not (folder.model / "config.json").is_file():
         raise RunError(f"{folder.path} has no trained model yet; type thawline resume {folder.path} to finish the run.")
     recipe = recipe_from(folder.trained(), data={"path": path}, model={"name": str(folder.model), "add_tokens": []})
-    known = (folder.read("data.json") or {})["columns"]
     best = (folder.read("trials.json") or {}).get("best")
     decisions = (folder.trial(best) if best else folder).read("decisions.json") or {}
-    return _Origin(_with(recipe, given), decisions, Columns(**{**known, "form": Form(*known["form"])}))
+    return _Origin(_with(recipe, given), decisions, folder.columns())
 
 
 def _with(recipe: Recipe, given: Given) -> Recipe:

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
+from thawline.data.cache import written_aside
 from thawline.data.examples import Examples
+from thawline.evaluate.answered import Answered
 from thawline.evaluate.baselines import Target, Text, baselines, majority
 from thawline.evaluate.output import write_predictions
 from thawline.evaluate.summary import Summary, summarize
 from thawline.models.load import quiet
 from thawline.recipe import Recipe
+from thawline.report import card, facts_of, render
+from thawline.run.analyse import analyse, answered, calibrate
 from thawline.run.assemble import Assembled
 from thawline.run.folder import RunFolder
 from thawline.run.predictor import SavedModel
 from thawline.run.prepare import Prepared, Say
 from thawline.train.loop import State
 
+REPORT = "report.html"
 # Seconds for loading the saved model and the rest that does not grow, and for a baseline's training on one example.
 _FIXED_SECONDS, _BASELINE_SECONDS, _BASELINE_MOST = 4.0, 5e-4, 50_000
 _RESAMPLE_SECONDS = 1e-3  # of all metrics of one set, in the bootstrap
@@ -26,6 +32,8 @@ _FLOAT32_FACTOR = 1.5  # what evaluating in float32 costs over bfloat16
 def save(prepared: Prepared, assembled: Assembled, folder: RunFolder) -> None:
     """Write `model/`: a folder that plain transformers loads, in float32, with label names and tokenizer."""
     prepared.task.finish(assembled.model)
+    if assembled.strategy.finish is not None:
+        assembled.strategy.finish(assembled.model, assembled.groups, folder.model)
     with quiet():
         assembled.model.save_pretrained(folder.model)
     prepared.task.save(folder.model)
@@ -36,14 +44,37 @@ def measure_saved(prepared: Prepared, folder: RunFolder, train: dict[str, Any], 
 
     `train` is the section of that name.
     """
-    saved = SavedModel(folder, device=device)
+    splits, fitted = prepared.dataset.splits, None
+    saved = SavedModel(folder, device=device, dtype="float32" if "calibration" in splits else None)
+    if "calibration" in splits:
+        fitted = calibrate(saved, splits["validation"], splits["calibration"], folder=folder)
+        saved = saved if saved.dtype == prepared.recipe.predict.dtype else SavedModel(folder, device=device)
     metrics: dict[str, Any] = {}
-    for split in ("test", "validation"):
-        if split in prepared.dataset.splits:
-            rows = prepared.dataset.splits[split]
-            beside = prepared.dataset.splits["train"] if split == "test" else None
-            metrics[split] = evaluated(saved, rows, folder, name=split, train=beside, say=say).section
+    for split in (split for split in ("test", "validation") if split in splits):
+        beside = splits["train"] if split == "test" else None
+        found = evaluated(saved, splits[split], folder, name=split, train=beside, say=say)
+        if not metrics:
+            keep_analysis(folder, split, found.given, fitted=fitted)
+        metrics[split] = found.summary.section
     folder.write("metrics.json", metrics | {"train": train})
+    write_report(folder)
+
+
+def write_report(folder: RunFolder) -> Path:
+    """Write report.html, and the model card, which says the same in short; return the report's path."""
+    facts = facts_of(folder.path)
+    for path, text in ((folder.path / REPORT, render(facts)), (folder.model / "README.md", card(facts))):
+        with written_aside(path) as aside:
+            aside.write_text(text, encoding="utf-8")
+    return folder.path / REPORT
+
+
+def keep_analysis(folder: RunFolder, name: str, given: Answered | None, *, fitted: Mapping[str, Any] | None = None) -> None:
+    """Write what stands behind the metrics of a labelled set into analysis.json, beside what is there of other sets."""
+    recipe = folder.trained()
+    if given is not None and recipe.evaluate.analysis:
+        known = folder.read("analysis.json") or {}
+        folder.write("analysis.json", {**known, name: analyse(given, folder, recipe, fitted=fitted)})
 
 
 def train_section(prepared: Prepared, state: State, *, peak_memory_mb: float) -> dict[str, Any]:
@@ -61,7 +92,16 @@ def train_section(prepared: Prepared, state: State, *, peak_memory_mb: float) ->
     }
 
 
-def evaluated(saved: SavedModel, rows: Examples, folder: RunFolder, *, name: str, train: Examples | None, say: Say) -> Summary:
+class Evaluated(NamedTuple):
+    """The metrics of a labelled set, and what they were computed from where analyses start from that too."""
+
+    summary: Summary
+    given: Answered | None
+
+
+def evaluated(
+    saved: SavedModel, rows: Examples, folder: RunFolder, *, name: str, train: Examples | None, say: Say
+) -> Evaluated:
     """Predict a labelled set, write the predictions to `predictions/<name>.jsonl`, and measure them beside the baselines."""
     recipe = folder.trained()
     predictions = list(saved.stream(iter(rows)))
@@ -79,7 +119,7 @@ def evaluated(saved: SavedModel, rows: Examples, folder: RunFolder, *, name: str
     )
     for finding in summary.findings:
         say(f"{finding.level}: {finding.text}")
-    return summary
+    return Evaluated(summary, answered(rows, predictions, saved))
 
 
 def _baselines(train: Examples, rows: Examples, recipe: Recipe, *, say: Say) -> dict[str, list[Target]]:

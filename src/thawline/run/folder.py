@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, final
 
 from thawline.data.cache import written_aside
+from thawline.data.columns import Columns
+from thawline.data.labels import Form
 from thawline.errors import RunError
 from thawline.recipe import Recipe, load_recipe, save_recipe
 
@@ -47,6 +49,13 @@ class RunFolder:
         """Read the recipe that the model was trained by: the run's own, or that of its best trial. Raises as `recipe` does."""
         best = self.path / "best.yaml"
         return load_recipe(best) if best.is_file() else self.recipe()
+
+    def columns(self) -> Columns:
+        """Read what each column of the run's data is for; raises RunError where another version of Thawline wrote it."""
+        known = (self.read("data.json") or {}).get("columns", {})
+        if set(known) != set(Columns.__dataclass_fields__):
+            raise RunError(f"{self.path} is of another version of Thawline than this one; train anew, or use that version.")
+        return Columns(**{**known, "form": Form(*known["form"])})
 
     def trial(self, name: str) -> RunFolder:
         """Return the folder of a trial, "001" and so on."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any, final
@@ -16,15 +17,18 @@ from thawline.tasks.base import Task, task_class
 from thawline.tasks.supervised import of_examples
 from thawline.types import Example, Prediction
 
+THRESHOLDS = "thresholds.json"
+"""Beside a model of several labels: the score from which each is given."""
+
 
 @final
 class SavedModel:
     """The model of a finished run, loaded as plain transformers would; called with examples it is a Predictor.
 
-    Raises RunError where the run is not finished.
+    `dtype` is that of its weights, where it is not the recipe's. Raises RunError where the run is not finished.
     """
 
-    def __init__(self, folder: RunFolder, *, device: str = "cpu") -> None:
+    def __init__(self, folder: RunFolder, *, device: str = "cpu", dtype: str | None = None) -> None:
         recipe = folder.trained()
         if not (folder.model / "config.json").is_file():
             raise RunError(f"{folder.path} has no trained model yet; type thawline resume {folder.path} to finish the run.")
@@ -35,8 +39,11 @@ class SavedModel:
         # In the order of the model's outputs, which is that of its config.
         labels = [config.id2label[i] for i in range(config.num_labels)] if columns["labels"] else []
         self.task: Task = kind(processor, problem=columns["problem"], labels=labels, max_length=recipe.data.max_length)
-        dtype = getattr(torch, recipe.predict.dtype)
-        self.model: Any = load_model(str(folder.model), kind.auto_class, config, seed=0, dtype=dtype).model.to(device)
+        if (folder.model / THRESHOLDS).is_file():
+            self.task.thresholds = json.loads((folder.model / THRESHOLDS).read_text(encoding="utf-8"))
+        self.dtype = dtype or recipe.predict.dtype
+        kept = getattr(torch, self.dtype)
+        self.model: Any = load_model(str(folder.model), kind.auto_class, config, seed=0, dtype=kept).model.to(device)
         self.batch_size = recipe.predict.batch_size or 64
 
     def __call__(self, examples: Sequence[Example]) -> list[Prediction]:
@@ -50,4 +57,4 @@ class SavedModel:
             data = of_examples(self.task, chunk)
             found = predict(self.model, data, batch_size=self.batch_size, told=lambda n, done=done: told(done + n))
             done += len(chunk)
-            yield from found
+            yield from map(self.task.describe, found, chunk)

@@ -14,6 +14,7 @@ from thawline.recipe import Recipe
 from thawline.run.assemble import Assembled, fitted, loaded
 from thawline.run.folder import RunFolder
 from thawline.run.prepare import Prepared, Say, check_parts, load_dataset, prepare
+from thawline.thaw.replicas import sharing
 from thawline.train.device import Device
 from thawline.train.loop import Observer
 from thawline.train.observe import ProgressBar
@@ -58,7 +59,8 @@ class Shared:
         key = f"{prepared.recipe.model} {prepared.task.problem} {prepared.task.labels}"
         if self._loaded is None or self._loaded[0] != key:
             self._loaded = (key, *loaded(prepared, self.say))
-        return fitted(prepared, *self._loaded[1:], say=self.say)
+        _, model, stages = self._loaded
+        return fitted(prepared, sharing(model), stages, say=self.say)  # a copy, since a strategy may put modules into it
 
     def forget_model(self) -> None:
         """Let the model of `fitted` go."""

@@ -13,6 +13,8 @@ from thawline.errors import UserError
 from thawline.table import Table
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from thawline.models.stages import Stages
 
 
@@ -68,12 +70,19 @@ class Strategy(NamedTuple):
     `spec` is the call form that makes it again. `groups(stages)` holds each parameter that will ever learn, exactly once.
     `active(groups, progress)` gives the indices of the stages that learn now, where progress is steps done / steps planned,
     never time; it is pure, so resuming is exact. An `adaptation` freezes some of them from the bottom.
+
+    `prepare(model, stages)` puts modules into a model whose weights are loaded, in place, before `groups` is asked; those stand
+    in the stages that they are put into. `finish(model, groups, folder)` makes the plain model of it that is saved in `folder`.
+    `rate` is the learning rate that suits the strategy where the recipe names none, in multiples of the one of `full`.
     """
 
     spec: str
     groups: Callable[[Stages], Groups]
     active: Callable[[Groups, float], frozenset[int]]
     adaptation: Adaptation | None = None
+    prepare: Callable[[Any, Stages], None] | None = None
+    finish: Callable[[Any, Groups, Path], None] | None = None
+    rate: float = 1.0
 
 
 STRATEGIES: Table[Callable[..., Strategy]] = Table(
@@ -83,6 +92,8 @@ STRATEGIES: Table[Callable[..., Strategy]] = Table(
         "head": "thawline.strategies.what:head",
         "encoder": "thawline.strategies.what:encoder",
         "freeze": "thawline.strategies.what:freeze",
+        "lora": "thawline.strategies.lora:lora",
+        "bitfit": "thawline.strategies.bitfit:bitfit",
         "layerwise": "thawline.strategies.layerwise:layerwise",
         "discriminative": "thawline.strategies.discriminative:discriminative",
         "gradual": "thawline.strategies.gradual:gradual",
@@ -107,7 +118,14 @@ def strategy(spec: object) -> Strategy:
 
 def _make(call: Call) -> Strategy:
     def argument(value: Any) -> Any:
-        return _make(value) if isinstance(value, Call) else value
+        if isinstance(value, list):
+            return [argument(part) for part in value]
+        if not isinstance(value, Call):
+            return value
+        # A bare word that is no strategy is for the maker to judge: lora(target=attention).
+        return (
+            value.name if value == Call(value.name) and value.name not in STRATEGIES and ":" not in value.name else _make(value)
+        )
 
     return make(call, STRATEGIES[call.name], "Strategy", argument=argument)
 

@@ -9,21 +9,27 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from thawline.errors import UserError
+from thawline.errors import UserError, did_you_mean
 from thawline.table import Table
-from thawline.types import Batch, Example, Item, Loss, Prediction
+from thawline.types import Batch, Example, Finding, Item, Loss, Prediction
 
 if TYPE_CHECKING:
     import numpy as np
+    from pydantic import BaseModel
     from torch import Tensor, nn
+
+    from thawline.data.encoded import Encoded
 
 TASKS: Table[type[Task]] = Table(
     "task",
     {
         "text-classification": "thawline.tasks.text_classification:TextClassification",
+        "token-classification": "thawline.tasks.token_classification:TokenClassification",
         "image-classification": "thawline.tasks.image_classification:ImageClassification",
+        "text-generation": "thawline.tasks.text_generation:TextGeneration",
     },
 )
 
@@ -50,6 +56,29 @@ def task_for(inputs: str, target: str) -> str:
     raise UserError(f"No task learns {target} of {inputs}; name one with task=NAME ({', '.join(TASKS)}).")
 
 
+def own_options(kind: type[Task], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `options=` for making a task, read from `task.options`; nothing for one that reads them in `fit` alone.
+
+    Raises UserError for one that it does not have, or that is out of range.
+    """
+    if kind.Options is None:
+        return {}
+    from pydantic import ValidationError
+
+    try:
+        return {"options": kind.Options(**given)}
+    except ValidationError as error:
+        raise UserError("\n".join(_fault(kind.Options, found) for found in error.errors())) from None
+
+
+def _fault(options: type[BaseModel], found: Any) -> str:
+    name = ".".join(map(str, found["loc"]))
+    if found["type"] != "extra_forbidden":
+        return f"task.options.{name}: is {found['input']!r}; {found['msg'][:1].lower()}{found['msg'][1:]}."
+    known = options.model_fields
+    return f"task.options.{name}: there is no such option{did_you_mean(name, known) or '; expected ' + ', '.join(known) + '.'}"
+
+
 class Task(ABC):
     """One kind of supervised problem.
 
@@ -68,8 +97,22 @@ class Task(ABC):
     default_model: ClassVar[str | None] = None
     at_once: ClassVar[int] = 1000
     """Examples that are encoded together."""
+    head_is_pretrained: ClassVar[bool] = False
+    """Whether a model answers before it is trained, so that its answers then are measured beside those of the trained one."""
+    Options: ClassVar[type[BaseModel] | None] = None
+    """What `task.options` of a recipe may say; a task that has this is made with `options=` too."""
+    passes_to_answer: ClassVar[float] = 0.0
+    """What `answer` takes for an example, in passes through the model over it: about."""
     problem: str
     labels: tuple[str, ...]
+    answered: int | None = None
+    """How many examples of a set are answered where it is measured, spread evenly; None: all. Of the others the loss counts."""
+    answered_in_training: int | None = None
+    """The same for evaluations while training."""
+    tokens_at_once: int = 1 << 14
+    """Tokens of a batch where nothing is learned, padding included: enough to fill the processor, little for memory."""
+    thresholds: Mapping[str, float] = MappingProxyType({})
+    """With several labels, the score from which a label is given; 0.5 where none is here."""
 
     @classmethod
     def fit(cls, processor: Any, config: Any, wanted: Fitting) -> tuple[int | None, str | None]:
@@ -130,6 +173,11 @@ class Task(ABC):
         (only,) = predictions
         return only
 
+    def describe(self, prediction: Prediction, example: Example) -> Prediction:
+        """Return a prediction with what only its example can tell, such as the texts of spans; as it is by default."""
+        del example
+        return prediction
+
     @abstractmethod
     def answers(self, predictions: Sequence[Prediction]) -> Any:
         """Return predictions in the form of `targets`, so that metrics can compare them."""
@@ -142,8 +190,15 @@ class Task(ABC):
 
     @property
     def mixes(self) -> bool:
-        """Whether augmentation makes one item of several, so that none of them can be stored."""
+        """Whether a batch makes one item of several (augmentation, packing), so that none of them can be stored."""
         return False
+
+    def truncation(self, items: Encoded, *, split: str, length: int) -> Finding | None:
+        """Return what is lost of the items of a split by cutting them at `length`, if anything is."""
+        from thawline.data.check import truncation
+
+        del split
+        return truncation(items.full_lengths, length)
 
     def resize(self, model: Any) -> None:
         """Make room in a model for tokens that were added to the processor's vocabulary."""

@@ -16,6 +16,24 @@ from thawline.tasks.base import Task, weighted_sum
 from thawline.types import Batch, Item, Loss, Prediction
 
 
+def name_outputs(config: Any, names: Sequence[str]) -> None:
+    """Write the names of a model's outputs into its config."""
+    config.num_labels = len(names)
+    config.id2label = dict(enumerate(names))
+    config.label2id = {name: i for i, name in enumerate(names)}
+
+
+def index_of(index: Mapping[str, int], name: str, example: str) -> int:
+    """Return the place of a label among the model's; raises DataError that names the example for one it does not know."""
+    if name not in index:
+        hint = did_you_mean(str(name), index)
+        raise DataError(
+            f"Example {example} has the label {name!r}, which the model does not know{hint} "
+            f"(it knows {', '.join(list(index)[:10])}{', …' if len(index) > 10 else ''})."
+        )
+    return index[name]
+
+
 class Classification(Task):
     """Examples with a label, several labels, or a number each; what they are made of is for the task itself.
 
@@ -36,10 +54,7 @@ class Classification(Task):
         self._weights = torch.tensor([(class_weights or {}).get(label, 1.0) for label in labels])
 
     def configure(self, config: Any) -> None:
-        names = self.labels or ("LABEL_0",)
-        config.num_labels = len(names)
-        config.id2label = dict(enumerate(names))
-        config.label2id = {name: i for i, name in enumerate(names)}
+        name_outputs(config, self.labels or ("LABEL_0",))
         config.problem_type = self.problem
 
     def batched(self, inputs: Mapping[str, Tensor], items: Sequence[Item]) -> Batch:
@@ -56,21 +71,12 @@ class Classification(Task):
             return np.asarray(values, dtype=np.float32)
         index = {name: i for i, name in enumerate(self.labels)}
         if self.problem == "single_label_classification":
-            return np.asarray([self._index(index, name, examples["id"][i]) for i, name in enumerate(values)], dtype=np.int64)
+            return np.asarray([index_of(index, name, examples["id"][i]) for i, name in enumerate(values)], dtype=np.int64)
         hot = np.zeros((len(values), len(self.labels)), dtype=np.bool_)
         for i, names in enumerate(values):
             for name in names:
-                hot[i, self._index(index, name, examples["id"][i])] = True
+                hot[i, index_of(index, name, examples["id"][i])] = True
         return hot
-
-    def _index(self, index: Mapping[str, int], name: str, example: str) -> int:
-        if name not in index:
-            hint = did_you_mean(str(name), index)
-            raise DataError(
-                f"Example {example} has the label {name!r}, which the model does not know{hint} "
-                f"(it knows {', '.join(list(index)[:10])}{', …' if len(index) > 10 else ''})."
-            )
-        return index[name]
 
     def loss(self, outputs: Any, batch: Batch) -> Loss:
         logits, targets = outputs.logits.float(), batch.targets
@@ -103,7 +109,8 @@ class Classification(Task):
         best = max(scores, key=lambda name: scores[name])
         if one:
             return Prediction(id=example, label=best, score=scores[best], scores=scores)
-        return Prediction(id=example, labels=[name for name, p in scores.items() if p >= 0.5], scores=scores)
+        given = [name for name, p in scores.items() if p >= self.thresholds.get(name, 0.5)]
+        return Prediction(id=example, labels=given, scores=scores)
 
     def answers(self, predictions: Sequence[Prediction]) -> np.ndarray:
         key = {"regression": "value", "single_label_classification": "label"}.get(self.problem, "labels")

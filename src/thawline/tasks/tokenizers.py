@@ -60,19 +60,20 @@ _ENGLISH_SHARE = 0.05
 MAX_LENGTH = 512
 
 
-def max_length(config: Any, tokenizer: Any, wanted: int | None) -> tuple[int, str | None]:
+def max_length(config: Any, tokenizer: Any, wanted: int | None, *, usual: int = MAX_LENGTH) -> tuple[int, str | None]:
     """Return how many tokens a text may have, and a note where the wish is above what the model can take.
 
-    Without a wish it is what the model can take, at most 512.
+    Without a wish it is what the model can take, at most `usual`.
     """
-    limits = [getattr(tokenizer, "model_max_length", math.inf), _positions(config)]
+    limits = [getattr(tokenizer, "model_max_length", math.inf), positions(config)]
     most = int(min(limits)) if min(limits) < 10**6 else None
     if wanted is not None and most is not None and wanted > most:
         return most, f"data.max_length={wanted} is more than the model can take; it is set to {most} tokens"
-    return wanted or min(most or MAX_LENGTH, MAX_LENGTH), None
+    return wanted or min(most or usual, usual), None
 
 
-def _positions(config: Any) -> float:
+def positions(config: Any) -> float:
+    """Return how many tokens a model has positions for; infinity where it has no limit."""
     text = config.get_text_config()
     # -1 stands for "no limit" (XLNet); RoBERTa's positions start behind the padding index.
     count = getattr(text, "max_position_embeddings", None) or getattr(text, "n_positions", None)
@@ -90,7 +91,7 @@ def looks_english(texts: Iterable[str]) -> bool:
     return not words or sum(word in _ENGLISH for word in words) / len(words) >= _ENGLISH_SHARE
 
 
-def fit(tokenizer: Any, config: Any, wanted: Fitting) -> tuple[int, str | None]:
+def fit(tokenizer: Any, config: Any, wanted: Fitting, *, usual: int = MAX_LENGTH) -> tuple[int, str | None]:
     """Give a tokenizer what batches need: a pad token, padding where the model's head expects it, added words.
 
     Returns the tokens that an item may have, and what there is to tell. Raises UserError where nothing could serve for padding.
@@ -104,7 +105,7 @@ def fit(tokenizer: Any, config: Any, wanted: Fitting) -> tuple[int, str | None]:
     if wanted.add_tokens:
         tokenizer.add_tokens(list(wanted.add_tokens))
     hush(tokenizer)
-    return max_length(config, tokenizer, wanted.max_length)
+    return max_length(config, tokenizer, wanted.max_length, usual=usual)
 
 
 def hush(tokenizer: Any) -> None:
@@ -135,3 +136,28 @@ def padded(tokenizer: Any, items: Sequence[Mapping[str, Any]], length: int | Non
         for name, values in columns.items():
             values[row, place] = item[name]
     return {name: torch.from_numpy(values) for name, values in {**columns, "attention_mask": mask}.items()}
+
+
+def windows(count: int, room: int, *, overlap: int) -> list[tuple[int, int]]:
+    """Cut `count` tokens into windows of at most `room`, all of about one length, that have `overlap` tokens in common.
+
+    >>> windows(10, 12, overlap=3), windows(20, 12, overlap=3)
+    ([(0, 10)], [(0, 12), (8, 20)])
+    """
+    number = max(1, math.ceil((count - overlap) / (room - overlap)))
+    size = math.ceil((count + (number - 1) * overlap) / number)
+    starts = np.linspace(0, count - min(size, count), number).round().astype(int).tolist()
+    return [(start, min(start + size, count)) for start in starts]
+
+
+def most_context(places: np.ndarray, cuts: Sequence[tuple[int, int]]) -> np.ndarray:
+    """Return the number of the window that shows most around each place, int [N]; the ends of a text cut nothing.
+
+    >>> most_context(np.array([0, 9, 10, 19]), [(0, 12), (8, 20)]).tolist()
+    [0, 0, 1, 1]
+    """
+    last = cuts[-1][1]
+    before = np.array([[place - begin if begin else last for place in places] for begin, _ in cuts])
+    behind = np.array([[end - 1 - place if end < last else last for place in places] for _, end in cuts])
+    shown: np.ndarray = np.minimum(before, behind).argmax(0)
+    return shown

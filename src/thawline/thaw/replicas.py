@@ -38,7 +38,7 @@ class Replicas:
         inputs: Mapping[str, Tensor] | None = None,
         cuts: Sequence[int] = (),
     ) -> None:
-        self.models = [model, *(_sharing(model) for _ in range(count - 1))]
+        self.models = [model, *(sharing(model) for _ in range(count - 1))]
         self._free: SimpleQueue[Replica] = SimpleQueue()
         for each in self.models:
             replay = Replay(each, stages, inputs) if inputs is not None and cuts else None
@@ -56,5 +56,6 @@ class Replicas:
             self._free.put(replica)
 
 
-def _sharing(model: nn.Module) -> nn.Module:
+def sharing(model: nn.Module) -> nn.Module:
+    """Return a copy of a model that has the same weights and buffers, not others like them."""
     return copy.deepcopy(model, {id(tensor): tensor for tensor in chain(model.parameters(), model.buffers())})

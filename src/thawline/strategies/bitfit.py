@@ -1,0 +1,36 @@
+"""The biases learn, and the head."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from thawline.errors import UserError
+from thawline.strategies.base import Groups, Strategy, spec_of
+from thawline.strategies.lora import RATE, Head, beside_head, check_beside, upper
+from thawline.strategies.what import all_stages
+
+if TYPE_CHECKING:
+    from thawline.models.stages import Stages
+
+
+def bitfit(*, top: int | float = 1.0, head: Head = "auto") -> Strategy:
+    """The biases of the blocks learn, those of norms among them; `top` and `head` are those of `lora`.
+
+    Source: Ben Zaken, Goldberg & Ravfogel 2022, "BitFit", section 3.
+
+    >>> bitfit().spec, bitfit(top=0.5).spec
+    ('bitfit', 'bitfit(top=0.5)')
+
+    Raises UserError for a value out of range, and for a model whose blocks have no biases.
+    """
+    check_beside("bitfit", top, head)
+
+    def groups(stages: Stages) -> Groups:
+        blocks = upper("bitfit", stages, top)
+        if not any(name.endswith("bias") for stage in stages[-1 - blocks : -1] for name in stage.parameters):
+            raise UserError("bitfit has nothing to learn: the blocks of this model have no biases; lora(r=16) may suit it.")
+        return beside_head(stages, lambda name: name.endswith("bias"), head, blocks=blocks)
+
+    given = {"top": (top, 1.0), "head": (head, "auto")}
+    spec = spec_of("bitfit", **{key: value for key, (value, usual) in given.items() if value != usual})
+    return Strategy(spec, groups, all_stages, rate=RATE)
