@@ -98,18 +98,18 @@ def test_calls_of_tools_become_text(turn: dict[str, Any], content: str) -> None:
     rows, told = made({"messages": [{key: "user", text: "q"}, turn, {key: "tool", text: "2"}], "tools": [{"name": "add"}]})
     assert rows[0]["messages"] == [*said("q", content), {"role": "tool", "content": "2"}]
     assert json.loads(rows[0]["tools"]) == [{"type": "function", "function": {"name": "add"}}]
-    assert {"tool-calls", "open-end"} <= set(told)
+    assert {"tool_calls", "open_end"} <= set(told)
 
 
 @pytest.mark.parametrize(
     ("row", "name"),
     [
-        ({"messages": said("q", "")}, "empty-answers"),
-        ({"messages": said(" ", "a")}, "empty-messages"),
-        ({"messages": said("q", "a", "q")}, "open-end"),
-        ({"messages": said("q")}, "no-answer"),
-        ({"messages": [*said("q"), *said("q", "a")]}, "repeated-roles"),
-        ({"messages": [*said("q"), *said("q", "a", system="s")]}, "late-system"),
+        ({"messages": said("q", "")}, "empty_answers"),
+        ({"messages": said(" ", "a")}, "empty_messages"),
+        ({"messages": said("q", "a", "q")}, "open_end"),
+        ({"messages": said("q")}, "no_answer"),
+        ({"messages": [*said("q"), *said("q", "a")]}, "repeated_roles"),
+        ({"messages": [*said("q"), *said("q", "a", system="s")]}, "late_system"),
     ],
 )
 def test_odd_rows_are_told_and_kept(row: dict[str, Any], name: str) -> None:
@@ -121,7 +121,7 @@ def test_odd_rows_are_told_and_kept(row: dict[str, Any], name: str) -> None:
 def test_prompts_alone_are_no_fault() -> None:
     result = conversations(pa.table({"prompt": ["q", "r"]}))
     assert result is not None
-    assert [(finding.level, finding.name) for finding in result[1]] == [("note", "form"), ("note", "no-answer")]
+    assert [(finding.level, finding.name) for finding in result[1]] == [("note", "form"), ("note", "no_answer")]
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_every_instance_is_a_row() -> None:
 
 def test_fields_that_are_not_used_are_told() -> None:
     turns = [{**turn, "weight": 0} for turn in said("q", "a")]
-    assert "weight" in made({"messages": turns})[1]["unused-fields"]
+    assert "weight" in made({"messages": turns})[1]["unused_fields"]
 
 
 FILES = {

@@ -46,7 +46,16 @@ CALLS = {
         "adaptive(gradual(full, until=0.4))",
     ],
     "gradual": ["gradual(full)", "gradual(full, until=0)", "gradual(layerwise(encoder, decay=0.9), until=1.0)"],
+    "lora": [
+        "lora(r=2)",
+        "lora(r=3, alpha=4, dropout=0.1, top=0.5, head=true, merge=false)",
+        "gradual(layerwise(lora(r=2, top=2), decay=0.9), until=0.5)",
+        "adaptive(discriminative(lora(r=2, head=true), rates=[1e-4, 1e-3]))",
+    ],
+    "bitfit": ["bitfit", "gradual(bitfit(top=0.5, head=true))"],
 }
+NO_BIASES = {"modernbert", "llama"}
+ONE_BLOCK = {"albert"}
 
 
 def ladder(blocks: int) -> Stages:
@@ -70,9 +79,17 @@ def test_every_strategy_is_checked() -> None:
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_contract_over_every_family(name: str) -> None:
-    stages = find_stages(model_of(name), inputs_of(name))
+    model = model_of(name)
+    stages = find_stages(model, inputs_of(name))
     for spec in (spec for specs in CALLS.values() for spec in specs):
-        check_strategy(spec, stages)
+        if "bitfit" in spec and name in NO_BIASES:
+            with pytest.raises(UserError, match="have no biases"):
+                check_strategy(spec, stages)
+        elif "top=2" in spec and name in ONE_BLOCK:
+            with pytest.raises(UserError, match=r"top=2\) asks for more blocks than the 1"):
+                check_strategy(spec, stages, model)
+        else:
+            check_strategy(spec, stages, model)
 
 
 BLOCKS = [f"block {i}" for i in range(6)]

@@ -187,11 +187,11 @@ def test_schemes_are_made_one() -> None:
         pa.table({"tokens": [["a", "b", "c"]], "tags": [["I-x", "B-x", "O"]], "pos_tags": [["N", "N", "V"]], "label": ["u"]})
     )
     assert (row["label"], row["label_original"], row["pos_tags"]) == (["B-x", "B-x", "O"], "u", ["N", "N", "V"])
-    assert told["rewritten"] == "IOB1 is rewritten as BIO" and "'pos_tags'" in told["other-tags"]
+    assert told["rewritten"] == "IOB1 is rewritten as BIO" and "'pos_tags'" in told["other_tags"]
     row, told = made(pa.table({"tokens": [["a", "b"]], "tags": [["B-x", "L-x"]]}))
-    assert row["label"] == ["B-x", "E-x"] and "ill-formed-tags" not in told
+    assert row["label"] == ["B-x", "E-x"] and "ill_formed_tags" not in told
     row, told = made(pa.table({"tokens": [["a", "b", "c"]], "tags": [["B-x", "O", "I-x"]]}))
-    assert row["label"] == ["B-x", "O", "B-x"] and "1 row (1)" in told["ill-formed-tags"]
+    assert row["label"] == ["B-x", "O", "B-x"] and "1 row (1)" in told["ill_formed_tags"]
     row, told = made(pa.table({"tokens": [["a", "b"]], "tags": [["NOUN", "VERB"]]}))
     assert row["label"] == ["NOUN", "VERB"] and "one class a token" in told["scheme"]
 

@@ -58,7 +58,7 @@ def shared_batches(lengths: np.ndarray[Any, Any], workers: int, *, max_examples:
     [[1, 3], [2, 0]]
     """
     if workers == 1:
-        return micro_batches(lengths, max_examples=max_examples)
+        return micro_batches(lengths, max_examples=max_examples, fixed=max(fixed, OVERHEAD))
     order = _longest_first(lengths)
     longest = np.asarray(lengths, dtype=np.float64)[order]
     found = list[tuple[float, list[int]]]()

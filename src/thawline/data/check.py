@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from typing import Any
@@ -75,7 +76,8 @@ def class_counts(part: Part, names: Sequence[str]) -> np.ndarray[Any, np.dtype[n
 
 def _targets(train: Part, columns: Columns) -> list[Finding | None]:
     if not columns.plainly:
-        return [Finding("note", "examples", f"train: {len(train)} {INPUTS[columns.kind].noun}")]
+        found = Finding("note", "examples", f"train: {len(train)} {INPUTS[columns.kind].noun}")
+        return [found, *(tagged_words(train) if columns.target == "tags" else ())]
     if columns.problem == labelling.REGRESSION:
         values = train.examples.column("label")
         least, most = pc.min_max(values).as_py().values()
@@ -108,6 +110,23 @@ def class_balance(counts: np.ndarray[Any, Any], names: Sequence[str], n: int) ->
     return Finding("note", "class_balance", text)
 
 
+def tagged_words(train: Part) -> list[Finding]:
+    """Return how many words and entities of each type there are; stop where all words have one tag."""
+    tags = pc.list_flatten(train.examples.column("label"))
+    counts = {row["values"]: row["counts"] for row in pc.value_counts(tags).to_pylist()}
+    if len(counts) < 2:
+        only = next(iter(counts), None)
+        what = f"All words of train have the tag {only!r}" if only else "No sentence of train has words"
+        return [Finding("stop", "one_class", f"{what}; there is nothing to learn. Expected at least two tags.")]
+    begun = Counter[str]()
+    for tag, count in counts.items():
+        letter, _, kind = tag.partition("-")
+        begun[kind] += count if kind and letter in "BS" else 0
+    known, what = (+begun, "entities") if +begun else (Counter(counts), "tags")
+    shown = ", ".join(f"{kind} {count}" for kind, count in known.most_common(10)) + ", …" * (len(known) > 10)
+    return [Finding("note", "class_balance", f"train: {len(tags)} words, {known.total()} {what}: {shown}")]
+
+
 def _too_few(counts: np.ndarray[Any, Any], columns: Columns) -> Finding | None:
     several = columns.problem == labelling.MULTI
     present = [name for name, count in zip(columns.labels, counts, strict=True) if count]
@@ -132,12 +151,20 @@ def unseen_labels(part: Part, name: str, *, train: Part, names: Sequence[str]) -
     counts = np.where(class_counts(train, names) == 0, class_counts(part, names), 0)
     if not counts.any():
         return None
-    shown = ", ".join(repr(names[place][:60]) for place in np.flatnonzero(counts)[:5])
-    share = counts.sum() / len(part)
-    text = (
-        f"{counts.sum()} of {len(part)} examples in {name} have labels that train does not have ({shown}); they count as errors"
-    )
+    new = [names[int(place)] for place in np.flatnonzero(counts)]
+    rows = _with_any(part, new)
+    shown = ", ".join(repr(label[:60]) for label in new[:5])
+    share = rows / len(part)
+    text = f"{rows} of {len(part)} examples in {name} have labels that train does not have ({shown}); they count as errors"
     return Finding("stop" if share > UNSEEN_STOP else "warning", "unseen_label", text)
+
+
+def _with_any(part: Part, labels: Sequence[str]) -> int:
+    """Return how many examples have one of these labels."""
+    column = part.examples.column("label").combine_chunks()
+    several = pa.types.is_list(column.type)
+    there = pc.is_in(pc.list_flatten(column) if several else column, value_set=pa.array(labels, pa.string())).to_numpy(False)
+    return len(np.unique(pc.list_parent_indices(column).to_numpy()[there])) if several else int(there.sum())
 
 
 def empty_texts(part: Part, name: str) -> Finding | None:

@@ -27,7 +27,8 @@ class Columns:
     `inputs` one column, or two for pairs, of the kind `kind` (`thawline.data.inputs.INPUTS`); `label` a column,
     several columns of 0 and 1, or None; `problem` transformers' name
     ("single_label_classification", …) or "unlabelled"; `labels` the class names in order; `form` how label values are read;
-    `target` what is learned, an entry of TARGETS.
+    `target` what is learned, an entry of TARGETS; `before` the columns that the user named, by key of the recipe, where they
+    were brought into another form.
     """
 
     inputs: tuple[str, ...]
@@ -40,6 +41,7 @@ class Columns:
     form: Form = _UNREAD
     kind: str = "text"
     target: str = "label"
+    before: tuple[tuple[str, str], ...] = ()
 
     @property
     def plainly(self) -> bool:
@@ -181,8 +183,17 @@ def _transcripts(source: Source, found: Sequence[str], problem: str | None) -> R
 
 
 def _answers(source: Source, found: Sequence[str], problem: str | None) -> Read:
-    del source, found, problem
+    del found, problem
+    filled = [table for table in source.splits.values() if table.num_rows and "messages" in table.column_names]
+    first = [table.column("messages")[0].as_py() or [] for table in filled]
+    if first and all([turn["role"] for turn in turns] == ["document"] for turns in first):
+        return Form("text_generation", documents=True), (), "what is learned are the texts, all of them"
     return Form("text_generation"), (), "what is learned are the answers in the conversations"
+
+
+def _find_tags(table: pa.Table, taken: set[str | None]) -> tuple[str, ...]:
+    there = "label" in table.column_names and "label" not in taken
+    return ("label",) if there and pa.types.is_list(table.schema.field("label").type) else ()
 
 
 def _find_transcript(table: pa.Table, taken: set[str | None]) -> tuple[str, ...]:
@@ -206,7 +217,7 @@ class Target:
 
 TARGETS: Mapping[str, Target] = {
     "label": Target(_find_label, _labels),
-    "tags": Target(_find_label, _tags),
+    "tags": Target(_find_tags, _tags),
     "transcript": Target(_find_transcript, _transcripts),
     "answer": Target(_find_none, _answers),
 }

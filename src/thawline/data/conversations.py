@@ -15,14 +15,14 @@ from thawline.types import Finding
 
 MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 _FAULTS = {
-    "no-answer": "no answer in {}: nothing is learned from them",
-    "open-end": "the last message is no answer in {}: nothing is learned from what comes after the last one",
-    "empty-answers": "an answer is empty in {}: the model is taught to say nothing",
-    "empty-messages": "a question is empty in {}",
-    "repeated-roles": "one role speaks twice in a row in {}: kept as they are; some chat templates refuse that",
-    "late-system": "a system message stands after the beginning in {}; some chat templates refuse that",
-    "tool-calls": "calls of tools are written as text, <tool_call> and the call as JSON, in {}",
-    "two-systems": "{} have a system message and a system column: the column's comes first",
+    "no_answer": "no answer in {}: nothing is learned from them",
+    "open_end": "the last message is no answer in {}: nothing is learned from what comes after the last one",
+    "empty_answers": "an answer is empty in {}: the model is taught to say nothing",
+    "empty_messages": "a question is empty in {}",
+    "repeated_roles": "one role speaks twice in a row in {}: kept as they are; some chat templates refuse that",
+    "late_system": "a system message stands after the beginning in {}; some chat templates refuse that",
+    "tool_calls": "calls of tools are written as text, <tool_call> and the call as JSON, in {}",
+    "two_systems": "{} have a system message and a system column: the column's comes first",
 }
 
 
@@ -60,6 +60,21 @@ def conversations(table: pa.Table) -> tuple[pa.Table, tuple[Finding, ...]] | Non
     return pa.table({**made, **kept}), tuple(told)
 
 
+def questions(table: pa.Table) -> pa.Table | None:
+    """Return conversations in which documents have become questions of a user's; None where there is no document.
+
+    >>> made = questions(pa.table({"messages": pa.array([[{"role": "document", "content": "2 + 2?"}]], MESSAGES)}))
+    >>> made["messages"].to_pylist()
+    [[{'role': 'user', 'content': '2 + 2?'}]]
+    """
+    rows = table.column("messages").to_pylist() if "messages" in table.column_names else []
+    alone = [len(row or ()) == 1 and row[0]["role"] == "document" for row in rows]
+    if not any(alone):
+        return None
+    asked = [[{**row[0], "role": "user"}] if only else row for row, only in zip(rows, alone, strict=True)]
+    return table.set_column(table.schema.get_field_index("messages"), "messages", pa.array(asked, MESSAGES))
+
+
 def _rows(table: pa.Table, form: Form, faults: dict[str, list[int]]) -> Iterator[tuple[int, list[Message], str | None]]:
     number = 0
     for batch in table.select(list(form.columns)).to_batches(max_chunksize=1024):
@@ -79,25 +94,25 @@ def _rows(table: pa.Table, form: Form, faults: dict[str, list[int]]) -> Iterator
 def _odd(messages: Sequence[Message]) -> Iterator[str]:
     roles = [message["role"] for message in messages]
     if "assistant" not in roles:
-        yield "no-answer"
+        yield "no_answer"
     elif roles[-1] != "assistant":
-        yield "open-end"
+        yield "open_end"
     empty = {message["role"] for message in messages if not message["content"].strip()}
     if "assistant" in empty:
-        yield "empty-answers"
+        yield "empty_answers"
     if empty - {"assistant"}:
-        yield "empty-messages"
+        yield "empty_messages"
     if any(one == other != "tool" for one, other in pairwise(roles)):
-        yield "repeated-roles"
+        yield "repeated_roles"
     if any(message["role"] == "assistant" and "<tool_call>\n" in message["content"] for message in messages):
-        yield "tool-calls"
+        yield "tool_calls"
     if "system" in roles[1:] and roles[:2] != ["system", "system"]:
-        yield "late-system"
+        yield "late_system"
 
 
 def _odd_row(row: Row, form: Form, messages: Sequence[Message]) -> Iterator[str]:
     if form.system and (row[form.system] or "").strip() and [message["role"] for message in messages[:2]] == ["system"] * 2:
-        yield "two-systems"
+        yield "two_systems"
 
 
 def _finding(name: str, numbers: list[int], total: int) -> Finding:
@@ -105,7 +120,7 @@ def _finding(name: str, numbers: list[int], total: int) -> Finding:
     every = len(numbers) == total
     where = f"all {total} rows" if every else f"{len(numbers)} row{'s' * (len(numbers) != 1)} ({first})"
     # Prompts alone are what one asks a model about, and no mistake.
-    known = name == "tool-calls" or (name == "no-answer" and every)
+    known = name == "tool_calls" or (name == "no_answer" and every)
     return Finding("note" if known else "warning", name, _FAULTS[name].format(where))
 
 
@@ -115,7 +130,7 @@ def _unused(table: pa.Table, form: Form) -> Iterator[Finding]:
         {field.name for field in kind.value_type} if pa.types.is_list(kind) and pa.types.is_struct(kind.value_type) else set()
     )
     if unused := sorted(fields - form.fields):
-        yield Finding("warning", "unused-fields", f"of the messages, these are not used: {', '.join(unused)}")
+        yield Finding("warning", "unused_fields", f"of the messages, these are not used: {', '.join(unused)}")
 
 
 def _repeated(table: pa.Table, origins: Sequence[int]) -> pa.Table:
@@ -144,6 +159,6 @@ def _documents(table: pa.Table, text: str) -> tuple[pa.Table, tuple[Finding, ...
     messages = [[{"role": "document", "content": each or ""}] for each in texts]
     told = [Finding("note", "form", f"documents: {text!r}, all of which is learned")]
     if bare:
-        told.append(_finding("empty-messages", bare, len(texts)))
+        told.append(_finding("empty_messages", bare, len(texts)))
     rest: Mapping[str, Any] = {name: table.column(name) for name in table.column_names if name != text}
     return pa.table({"messages": pa.array(messages, MESSAGES), **rest}), tuple(told)

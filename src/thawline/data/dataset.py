@@ -14,9 +14,10 @@ from thawline.data import check as checking
 from thawline.data import labels as labelling
 from thawline.data import split as splitting
 from thawline.data.cache import hash_bytes
-from thawline.data.columns import Columns, infer
+from thawline.data.columns import Columns, expect, infer
+from thawline.data.conversations import questions
 from thawline.data.examples import FILES, Examples
-from thawline.data.inputs import INPUTS, recognise
+from thawline.data.inputs import INPUTS, recognise, shaped
 from thawline.data.prepare import Part, canonical, label_codes, labelled
 from thawline.data.read import Source, read
 from thawline.errors import DataError
@@ -105,20 +106,27 @@ def understood(source: Source, options: Options) -> tuple[Source, Columns, list[
     first = source.splits.get("train", next(iter(source.splits.values())))
     named = [kind for kind in INPUTS if getattr(options, kind) is not None]
     inputs = INPUTS[options.inputs] if options.inputs else recognise(first, named)
-    shaped = {split: inputs.shape(table) or (table, ()) for split, table in source.splits.items()}
-    findings = list(dict.fromkeys(finding for _, more in shaped.values() for finding in more))
-    source = replace(source, splits={split: table for split, (table, _) in shaped.items()})
+    asked = {key: name for key in inputs.known if isinstance(name := getattr(options, key), str)}
+    for key, name in asked.items():
+        expect(name, first.column_names, f"data.{key}")
+    found = {split: shaped(table, inputs, asked) or (table, ()) for split, table in source.splits.items()}
+    findings = list(dict.fromkeys(finding for _, more in found.values() for finding in more))
+    source = replace(source, splits={split: table for split, (table, _) in found.items()})
     columns = infer(
         source,
         inputs=inputs,
         target=options.target,
-        named=getattr(options, inputs.name),
-        label=options.label,
+        named=inputs.columns if inputs.known else getattr(options, inputs.name),
+        label=_shaped_label(source) if inputs.known else options.label,
         id=options.id,
         weight=options.weight,
         problem=options.problem,
     )
-    return source, columns, findings
+    return source, replace(columns, before=tuple(asked.items())), findings
+
+
+def _shaped_label(source: Source) -> str | None:
+    return "label" if any("label" in table.column_names for table in source.splits.values()) else None
 
 
 def load_one(
@@ -137,8 +145,10 @@ def load_one(
     if len(source.splits) > 1:
         notes.append(f"of the splits {', '.join(source.splits)}, {split} is used")
     inputs = INPUTS[columns.kind]
-    if (shaped := inputs.shape(table)) is not None:
-        table, shaping = shaped[0], list(shaped[1])
+    if (made := shaped(table, inputs, dict(columns.before)) or inputs.of_texts(table)) is not None:
+        table, shaping = made[0], list(made[1])
+    if columns.target == "answer" and not columns.form.documents and (asked := questions(table)) is not None:
+        table, shaping = asked, [Finding("note", "form", "texts alone are taken as questions, since answers were learned")]
     if any(name not in table.column_names for name in columns.inputs):
         found = inputs.find(table, {columns.id}, False)
         if len(found) != len(columns.inputs):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from hashlib import blake2b
 from typing import Any
@@ -41,8 +41,11 @@ class Inputs:
 
     `noun` names examples in messages; `columns` are the canonical ones; `target` is what is usually learned of it, an entry of
     `thawline.data.columns.TARGETS`. `find` returns the user's columns that hold it, none where there are none; `shape` brings a
-    table of another form into canonical columns, None where it is of no such form; `convert` brings one column (its name, its
-    split) into canonical form; `keys` hashes contents, as they stand and normalised; `faults` tells which cannot be read.
+    table of another form into canonical columns, None where it is of no such form, `of_texts` a table of texts that is to be
+    answered for; `known` are the names by which `shape` looks for columns first, by the keys of the recipe that name them,
+    and their types;
+    `convert` brings one column (its name, its split) into canonical form; `keys` hashes contents, as they stand and
+    normalised; `faults` tells which cannot be read.
     """
 
     name: str
@@ -53,7 +56,30 @@ class Inputs:
     convert: Callable[[pa.ChunkedArray, str, str], pa.ChunkedArray]
     keys: Callable[[pa.Table], tuple[Keys, Keys]]
     shape: Callable[[pa.Table], Shaped | None] = _as_it_is
+    of_texts: Callable[[pa.Table], Shaped | None] = _as_it_is
+    known: Mapping[str, Callable[[pa.DataType], str]] = field(default_factory=dict)
     faults: Callable[[Sequence[Any]], list[Fault]] = _no_faults
+
+
+def shaped(table: pa.Table, inputs: Inputs, names: Mapping[str, str]) -> Shaped | None:
+    """Return what `inputs.shape` makes of a table, from the columns that the user names, by key of the recipe.
+
+    Raises DataError for one that does not hold what it is named for.
+
+    >>> table = pa.table({"tokens": [["Oslo"]], "ner_tags": [["B-city"]], "upos": [["NOUN"]]})
+    >>> shaped(table, INPUTS["tokens"], {"label": "upos"})[0].column("label").to_pylist()
+    [['NOUN']]
+    """
+    of = {key: name for key, name in names.items() if key in inputs.known and name in table.column_names}
+    known = {name: inputs.known[key](table.schema.field(name).type) for key, name in of.items()}
+    aside = {new: f"{new}_original" for name, new in known.items() if name != new}
+    given = table.rename_columns([known.get(name) or aside.get(name, name) for name in table.column_names])
+    found = inputs.shape(given)
+    label = of.get("label")
+    if label is not None and found is not None and known[label] in found[0].column_names:  # left as it was
+        kind = table.schema.field(label).type
+        raise DataError(f"Column {label!r} (data.label) holds {kind}; expected a list of tags, one a token, or spans.")
+    return found
 
 
 def is_media(kind: pa.DataType) -> bool:
@@ -118,6 +144,12 @@ def _tagged(table: pa.Table) -> Shaped | None:
     return tagged(table)
 
 
+def _untagged(table: pa.Table) -> Shaped:
+    from thawline.data.untagged import untagged
+
+    return untagged(table)
+
+
 def _conversations(table: pa.Table) -> Shaped | None:
     from thawline.data.conversations import conversations
 
@@ -133,7 +165,13 @@ _images, _sounds = (partial(_of_type, name, is_media) for name in ("image", "aud
 _tokens, _messages = (partial(_of_type, name, pa.types.is_list) for name in ("tokens", "messages"))
 IMAGE = Inputs("image", "pictures", ("image",), "label", _images, _same, _file_keys, faults=_unreadable_pictures)
 AUDIO = Inputs("audio", "recordings", ("audio",), "label", _sounds, _same, _file_keys, faults=_unreadable_sounds)
-TOKENS = Inputs("tokens", "sentences", ("tokens",), "tags", _tokens, _same, _json_keys, _tagged)
+_TAGGED: dict[str, Callable[[pa.DataType], str]] = {
+    "tokens": lambda kind: "tokens" if pa.types.is_list(kind) else "text",
+    "label": lambda kind: "ner_tags" if pa.types.is_list(kind) and not pa.types.is_nested(kind.value_type) else "entities",
+}
+TOKENS = Inputs(
+    "tokens", "sentences", ("tokens",), "tags", _tokens, _same, _json_keys, _tagged, of_texts=_untagged, known=_TAGGED
+)
 MESSAGES = Inputs("messages", "conversations", ("messages",), "answer", _messages, _same, _json_keys, _conversations)
 
 _KINDS = ("text", "image", "audio", "tokens", "messages")

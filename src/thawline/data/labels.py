@@ -29,11 +29,15 @@ _SEPARATORS = ("|", ";", ",")
 
 
 class Form(NamedTuple):
-    """How label values are to be read: the problem, the separator of several labels in one text, and whether "1.0" is "1"."""
+    """How label values are to be read: the problem, the separator of several labels in one text, and whether "1.0" is "1".
+
+    With `documents` it is no answers that are learned, but whole texts.
+    """
 
     problem: str
     separator: str = ""
     whole: bool = False
+    documents: bool = False
 
 
 def problem_name(word: str | None) -> str | None:

@@ -103,7 +103,7 @@ def _is_span(entry: Any, told: Counter[str]) -> bool:
     other = (
         isinstance(entry, Mapping) and isinstance(entry.get("type"), str) and entry["type"] in ("relation", "choices", "rating")
     )
-    told["no spans"] += other
+    told["no_spans"] += other
     return not other
 
 
@@ -118,7 +118,7 @@ def _spans(entry: Any, text: str, told: Counter[str]) -> Iterator[Span]:
             begin, end = len(pieces[0]), len(pieces[0]) + len(given)
             told["utf-16"] += 1
         else:
-            told["other text"] += 1
+            told["other_text"] += 1
     if not 0 <= begin <= end <= len(text):
         raise ValueError(f"the span {begin} to {end} does not lie in the text, which has {len(text)} characters")
     kinds = _first(record, _KIND)

@@ -37,9 +37,9 @@ _TOLD = {
     "overlapping": "{} spans overlap a longer one (or share a word with it) and are left out: a token has one tag",
     "empty": "{} spans hold no word and are left out",
     "utf-16": "{} spans count characters as JavaScript does (emoji twice) and are moved to where their text stands",
-    "other text": "{} spans say another text than stands at their place",
+    "other_text": "{} spans say another text than stands at their place",
     "annotators": "{} rows have several annotations, of which the first is taken",
-    "no spans": "{} annotations are no spans (relations, choices) and are left out",
+    "no_spans": "{} annotations are no spans (relations, choices) and are left out",
 }
 
 
@@ -83,7 +83,7 @@ def _of_tags(table: pa.Table, tokens: str, names: Sequence[str]) -> tuple[pa.Tab
             raise DataError(f"Row {number}: {fault} (columns {tokens!r} and {held[0]!r}).")
     told = [Finding("note", "columns", f"tokens: {tokens!r}; tags: {held[0]!r}"), *_empty(lists)]
     if held[1:]:
-        told.append(Finding("note", "other-tags", f"not used as tags: {', '.join(map(repr, held[1:]))}"))
+        told.append(Finding("note", "other_tags", f"not used as tags: {', '.join(map(repr, held[1:]))}"))
     label, more = _well_formed(tags)
     made = _with(table, {"tokens": table.column(tokens).cast(_LIST), "label": label}, {tokens, held[0]})
     return made, (*told, *more)
@@ -102,7 +102,7 @@ def _of_spans(table: pa.Table, marked: spans.Marked) -> tuple[pa.Table, tuple[Fi
         Finding("note", "columns", f"texts: {marked.text!r}; spans of characters: {marked.spans!r}, made BIO tags of words")
     ]
     told += _empty([row.tokens for row in rows])
-    told += [Finding("warning", name.replace(" ", "-"), _TOLD[name].format(count)) for name, count in counts.items() if count]
+    told += [Finding("warning", name, _TOLD[name].format(count)) for name, count in counts.items() if count]
     return _with(table, columns, {marked.spans}), tuple(told)
 
 
@@ -122,7 +122,7 @@ def _well_formed(sequences: list[list[str] | None]) -> tuple[pa.Array, list[Find
         text = (
             f"ill-formed {scheme} tags in {_rows(changed)}: an entity begins wherever one cannot go on (as seqeval reads them)"
         )
-        told.append(Finding("warning", "ill-formed-tags", text))
+        told.append(Finding("warning", "ill_formed_tags", text))
     if written := _WRITTEN.get(scheme):
         told.append(Finding("note", "rewritten", f"{scheme} is rewritten as {written}"))
         repaired = [None if tags is None else repair(tags, written) for tags in repaired]
@@ -139,7 +139,7 @@ def _fault(tokens: list[str | None] | None, tags: list[str | None] | None) -> st
 
 def _empty(tokens: Sequence[Sequence[str]]) -> list[Finding]:
     bare = [number for number, each in enumerate(tokens, 1) if not each]
-    return [Finding("warning", "no-tokens", f"no tokens in {_rows(bare)}")] if bare else []
+    return [Finding("warning", "no_tokens", f"no tokens in {_rows(bare)}")] if bare else []
 
 
 def _rows(numbers: Sequence[int]) -> str:

@@ -101,7 +101,8 @@ def _split(text: str) -> list[str]:
     return [re.sub(r"\\(.)", r"\1", label, flags=re.DOTALL) for label in re.findall(r"(?:[^\\|]|\\.)+", text, re.DOTALL)]
 
 
-_VALUE: dict[str, Callable[[str], Any]] = {"score": float, "value": float, "labels": _split}
+_LISTS: dict[str, Callable[[str], Any]] = {"labels": _split, "tags": json.loads, "spans": json.loads}
+_VALUE: dict[str, Callable[[str], Any]] = {"score": float, "value": float, **_LISTS}
 _Write = Callable[[TextIO, Iterable[Prediction]], int]
 _Read = Callable[[TextIO], Iterator[Prediction]]
 _FORMATS: dict[str, tuple[_Write, _Read]] = {".jsonl": (write_jsonl, _read_jsonl), ".csv": (_write_csv, _read_csv)}

@@ -18,12 +18,10 @@ from thawline.models.trace import evaluating
 from thawline.tasks.supervised import Supervised
 from thawline.types import Batch, Prediction
 
-MAX_TOKENS = 1 << 14
-"""Tokens of a batch, padding included: enough to fill the processor, little enough for memory to stay flat."""
-
 Context = Callable[[], AbstractContextManager[Any]]
 Forward = Callable[[Supervised, np.ndarray, Batch], Any]
 Each = Callable[[Callable[..., Any], Iterable[Any]], Iterable[Any]]
+Told = Callable[[int], object]
 
 
 def outputs(
@@ -35,12 +33,13 @@ def outputs(
     each: Each = map,
     forward: Forward | None = None,
     hollow: bool = False,
-    told: Callable[[int], object] = lambda done: None,
+    among: np.ndarray | None = None,
+    told: Told = lambda done: None,
 ) -> Iterator[tuple[np.ndarray, Batch, Any]]:
     """Run the model over `data`, longest batches first; yields the indices of a batch, the batch, and the outputs.
 
     `each` maps a function over batches in their order, and may do so in several threads; `forward` stands for the model, and
-    where it is `hollow` it has no need of the inputs themselves.
+    where it is `hollow` it has no need of the inputs themselves. With `among` only these items are run, in the order of length.
     """
     first = next(model.parameters())
 
@@ -53,20 +52,54 @@ def outputs(
         with torch.inference_mode(), autocast():
             return indices, batch, forward(data, indices, moved) if forward else data.task.forward(model, moved)
 
-    done = 0
+    done, some = 0, np.arange(len(data)) if among is None else among
+    batches = by_length(data.lengths[some], max_examples=batch_size, max_tokens=data.task.tokens_at_once)
     with evaluating(model):
-        for indices, batch, found in each(run, by_length(data.lengths, max_examples=batch_size, max_tokens=MAX_TOKENS)):
+        for indices, batch, found in each(run, (some[places] for places in batches)):
             yield indices, batch, found
             done += len(indices)
             told(done)
 
 
-def predict(model: nn.Module, data: Supervised, *, batch_size: int = 64, **options: Any) -> list[Prediction]:
-    """Return one prediction an example, in the order of `data`; options are those of `outputs`."""
+def predict(
+    model: nn.Module, data: Supervised, *, batch_size: int = 64, answered: np.ndarray | None = None, **options: Any
+) -> list[Prediction]:
+    """Return one prediction an example, in the order of `data`; options are those of `outputs`.
+
+    `answered`, bool [N], says of which examples; None: of all. Of the others it is what one pass of the model says.
+    """
     found: list[Prediction | None] = [None] * len(data)
-    for indices, batch, output in outputs(model, data, batch_size=batch_size, **options):
-        _keep(found, indices, data.task.decode(_answered(model, data, batch, output), batch))
+    for indices, _, _, predictions in _decoded(model, data, answered, batch_size=batch_size, **options):
+        _keep(found, indices, predictions)
     return _by_example(data, found)
+
+
+def spread(there: Sequence[bool] | np.ndarray, most: int) -> np.ndarray:
+    """Return which examples are answered where at most so many are, evenly spread over those that are `there`, bool [N].
+
+    >>> spread([True, False, True, True, True], 2).tolist()
+    [True, False, False, False, True]
+    """
+    places = np.flatnonzero(there)
+    chosen = np.zeros(len(there), np.bool_)
+    chosen[places[np.linspace(0, len(places) - 1, min(most, len(places))).round().astype(int)]] = True
+    return chosen
+
+
+def _decoded(
+    model: nn.Module, data: Supervised, answered: np.ndarray | None, *, told: Told = lambda done: None, **options: Any
+) -> Iterator[tuple[np.ndarray, Batch, Any, list[Prediction]]]:
+    """Yield what `outputs` yields, beside the predictions: first of what is answered, then of what is not."""
+    chosen = np.array([answered is None or answered[data.owner(i)] for i in range(len(data))], np.bool_)
+    done = 0
+    for some, whole in ((np.flatnonzero(chosen), True), (np.flatnonzero(~chosen), False)):
+        before = done
+        for indices, batch, output in outputs(
+            model, data, among=some, told=lambda n, before=before: told(before + n), **options
+        ):
+            said = _answered(model, data, batch, output) if whole else output
+            yield indices, batch, output, data.task.decode(said, batch)
+        done += len(some)
 
 
 def _answered(model: nn.Module, data: Supervised, batch: Batch, output: Any) -> Any:
@@ -90,13 +123,18 @@ def _by_example(data: Supervised, found: Sequence[Prediction | None]) -> list[Pr
 
 
 def measure(model: nn.Module, data: Supervised, *, batch_size: int = 64, **options: Any) -> dict[str, float]:
-    """Return the metrics of labelled data, and "loss", the weighted mean of the task's loss; options are those of `outputs`."""
+    """Return the metrics of labelled data, and "loss", the weighted mean of the task's loss; options are those of `outputs`.
+
+    As many examples are answered as the task does while training.
+    """
+    assert data.targets is not None, "only labelled data can be measured"
     found: list[Prediction | None] = [None] * len(data)
     total = weight = 0.0
-    for indices, batch, output in outputs(model, data, batch_size=batch_size, **options):
+    most = data.task.answered_in_training
+    answered = None if most is None else spread([target is not None for target in data.targets], most)
+    for indices, batch, output, predictions in _decoded(model, data, answered, batch_size=batch_size, **options):
         loss = data.task.loss(output, batch)
         total, weight = total + float(loss.total), weight + float(loss.weight)
-        _keep(found, indices, data.task.decode(_answered(model, data, batch, output), batch))
-    assert data.targets is not None, "only labelled data can be measured"
+        _keep(found, indices, predictions)
     answers = data.task.answers(_by_example(data, found))
     return {"loss": total / weight if weight else 0.0, **METRICS[data.task.problem](data.targets, answers)}

@@ -44,7 +44,8 @@ class Scoring:
     `terms(true, predicted)` returns what is kept of each example: a few numbers, [N, K]. Nothing else is needed afterwards, so
     texts and scores can go as they come; the terms of two chunks, one upon the other, are those of both. `statistic(terms)`
     returns the metrics as a function of resamples. `greater` says of each metric there can be whether a greater value is
-    better; `main` decides which of two models is better, where the user names none.
+    better; `main` decides which of two models is better, where the user names none. `details(true, predicted)`, where there is
+    one, returns what stands beside the metrics, such as a table of the classes.
 
     >>> right = Scoring(
     ...     lambda true, predicted: (true == predicted)[:, None],
@@ -63,6 +64,7 @@ class Scoring:
     statistic: Callable[[Array], Statistic]
     main: str
     greater: Mapping[str, bool]
+    details: Callable[[Any, Any], Mapping[str, Any]] | None = None
 
     def __call__(self, true: Any, predicted: Any, *, weights: Array | None = None) -> dict[str, float]:
         """Return the metrics of `predicted`; an example of weight 2 counts as if it stood there twice, one of 0 not at all."""

@@ -63,7 +63,7 @@ def summarize(
     scoring, targets = METRICS[problem], _targets(examples, predictions, problem)
     best = ranked(predictions) if problem == "single_label_classification" else None
     true, model, *others = _encode(
-        problem, [targets, best or _answers(predictions, problem), *(baselines or {}).values()], labels
+        problem, [targets, best or answers(predictions, problem), *(baselines or {}).values()], labels
     )
     rivals = dict(zip(baselines or (), others, strict=True))
     assert all(len(rival) == len(true) for rival in rivals.values()), "a baseline has another number of predictions"
@@ -75,6 +75,7 @@ def summarize(
     intervals = _intervals(scoring, compared, samples=samples, seed=seed) if samples else {}
     section: dict[str, Any] = {**own, "n": len(true)}
     section |= {f"{metric}_ci95": list(intervals[metric]) for metric in own if intervals}
+    section |= scoring.details(true, model) if scoring.details else {}
     for name, theirs in beside.items():
         entry: dict[str, Any] = dict(theirs)
         for metric in (m for m in own if m in theirs and name in compared):
@@ -85,7 +86,8 @@ def summarize(
     return Summary(section, _unknown(problem, targets, labels))
 
 
-def _answers(predictions: Sequence[Prediction], problem: str) -> list[Any]:
+def answers(predictions: Sequence[Prediction], problem: str) -> list[Any]:
+    """Return what of predictions is compared with the targets of a problem."""
     if problem not in _ANSWER:
         return list(predictions)
     return [prediction[_ANSWER[problem]] for prediction in predictions]  # type: ignore[literal-required]

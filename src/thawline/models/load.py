@@ -134,7 +134,7 @@ def _plainly(name: str, load: Callable[[], Any]) -> Any:
             return load()
     except MemoryError as error:
         raise MachineError(f"There is not enough memory to load {name}.") from error
-    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, ImportError, TypeError, SafetensorError) as error:
         raise ModelError(_reason(name, error)) from error
 
 

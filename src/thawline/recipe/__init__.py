@@ -13,7 +13,7 @@ from thawline.recipe.names import ALIASES
 from thawline.recipe.read import load_recipe, python_arguments, recipe_from
 from thawline.recipe.schema import Data, Evaluate, Model, Output, Predict, Recipe, Store, Task, Train
 from thawline.recipe.text import key_table, save_recipe, to_yaml
-from thawline.recipe.vary import Trial, combination, trials_of
+from thawline.recipe.vary import Trial, combination, grid_of, seed_of_data, trials_of
 
 __all__ = [
     "ALIASES",
@@ -29,11 +29,13 @@ __all__ = [
     "Trial",
     "combination",
     "expected",
+    "grid_of",
     "key_table",
     "load_recipe",
     "python_arguments",
     "recipe_from",
     "save_recipe",
+    "seed_of_data",
     "to_yaml",
     "trials_of",
 ]

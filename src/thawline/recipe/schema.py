@@ -27,6 +27,7 @@ from thawline.train.schedule import SCHEDULES
 _Whole = Annotated[int, Strict(), BeforeValidator(forms.whole)]
 _Number = Annotated[float, Strict(), BeforeValidator(forms.number)]
 Count = Annotated[_Whole, Field(ge=1)]
+Several = Annotated[_Whole, Field(ge=2)]
 Steps = Annotated[_Whole, Field(ge=0)]
 Seed = Annotated[_Whole, Field(ge=0, le=2**32 - 1)]
 Positive = Annotated[_Number, Field(gt=0)]
@@ -94,11 +95,25 @@ class Data(_Section):
     test_size: BelowOne | None = Field(
         default=None, description="the share of a made test set, 0 makes none; null: 0.2 where one table is cut"
     )
+    folds: Several | None = Field(
+        default=None, description="train once without each of so many folds, so that every example is measured"
+    )
+    fold: Steps | None = Field(default=None, description="train without this fold alone, 1 to data.folds; 0: without none")
+    seed: Seed | None = Field(default=None, description="the seed of made splits, folds and samples; null: train.seed")
     augment: Augmentations = Field(default=[], description="how training examples are changed at random: flip, crop(0.7), ...")
     drop_duplicates: Flag = Field(default=False, description="keep one of several examples with the same text and label")
-    max_train_samples: Count | None = Field(default=None, description="train on at most so many examples, drawn by train.seed")
+    max_train_samples: Count | None = Field(default=None, description="train on at most so many examples, drawn by data.seed")
     max_eval_samples: Count | None = Field(default=None, description="evaluate on at most so many examples a split")
     max_length: Count | None = Field(default=None, description="tokens after which a text is cut; null: the model's limit")
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Data:
+        if self.fold is not None and not (self.folds and self.fold <= self.folds):
+            raise ValueError(
+                f"data.fold: is {self.fold} while data.folds is {self.folds or 'null'}; expected a number from 0 to data.folds;"
+                " for example data.folds=5 data.fold=1"
+            )
+        return self
 
 
 class Train(_Section):
@@ -129,6 +144,9 @@ class Train(_Section):
     label_smoothing_factor: BelowOne = Field(default=0.0, description="share of the target that is spread over all classes")
     class_weights: ClassWeights = Field(default="none", description="weights per class; auto: inverse to their frequency")
     seed: Seed = Field(default=42, description="the seed of everything random")
+    seeds: Several | None = Field(
+        default=None, description="train with so many seeds, from train.seed on; the best by validation is kept"
+    )
     bf16: Flag | Literal["auto"] = Field(default="auto", description="train in bfloat16; auto measures whether it is faster")
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps, ...")
     threads: Count | None = Field(default=None, description="processor threads; null: what the machine has")

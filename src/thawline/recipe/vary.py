@@ -1,11 +1,11 @@
-"""Many recipes from one: every combination of the values that `vary` lists is a trial."""
+"""Many recipes from one: every combination of the values that `vary` lists is a trial, and so is every seed and every fold."""
 
 from __future__ import annotations
 
 import itertools
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from thawline.errors import RecipeError
@@ -13,6 +13,9 @@ from thawline.recipe.read import recipe_from
 from thawline.recipe.schema import Recipe
 
 MOST = 999
+SEED, FOLD = "train.seed", "data.fold"
+"""What `train.seeds` and `data.folds` vary: trials that differ in one of these alone say how far results differ by chance."""
+_SAME_EXAMPLES = ("data.max_length", "data.augment")
 
 
 class Trial(NamedTuple):
@@ -23,24 +26,50 @@ class Trial(NamedTuple):
     recipe: Recipe
 
 
+def grid_of(recipe: Recipe) -> dict[str, list[Any]]:
+    """Return the keys that vary, each with its values: `vary`, and what `train.seeds` and `data.folds` are short for.
+
+    >>> grid_of(recipe_from({"data": "reviews.csv", "vary": {"lr": [1e-4]}, "train": {"seed": 7, "seeds": 2}}))
+    {'train.learning_rate': [0.0001], 'train.seed': [7, 8]}
+    """
+    grid = dict(recipe.vary)
+    if recipe.train.seeds:
+        grid[SEED] = list(range(recipe.train.seed, recipe.train.seed + recipe.train.seeds))
+    if recipe.data.folds and recipe.data.fold is None:
+        grid[FOLD] = [*range(1, recipe.data.folds + 1), 0]
+    return grid
+
+
+def seed_of_data(recipe: Recipe) -> int:
+    """Return the seed by which a recipe's splits, folds and samples are made."""
+    return recipe.train.seed if recipe.data.seed is None else recipe.data.seed
+
+
 def trials_of(recipe: Recipe) -> tuple[Trial, ...]:
     """Return a trial for each combination, the last key varying fastest; none where nothing varies.
 
-    Raises RecipeError with the faults of all combinations.
+    Of folds the trial without any held out, whose model is kept, comes after all others. Where seeds vary, the data of all
+    trials are those of the recipe's own seed. Raises RecipeError with the faults of all combinations.
 
     >>> recipe = recipe_from({"data": "reviews.csv", "vary": {"lr": [1e-4, 3e-4], "strategy": ["head", "freeze(4)"]}})
     >>> [(trial.name, combination(trial.varied)) for trial in trials_of(recipe)][:2]
     [('001', 'train.learning_rate=0.0001 strategy=head'), ('002', 'train.learning_rate=0.0001 strategy=freeze(4)')]
     """
-    count = math.prod(map(len, recipe.vary.values())) if recipe.vary else 0
+    grid = grid_of(recipe)
+    count = math.prod(map(len, grid.values())) if grid else 0
     if count > MOST:
         raise RecipeError([f"vary: the lists make {count:,} combinations; expected at most {MOST}; take values out of them."])
-    alone = recipe.model_dump(exclude_unset=True, exclude={"vary", "output"})
+    if at_odds := list(_at_odds(recipe, grid)):
+        raise RecipeError(at_odds)
+    alone = recipe.model_dump(exclude_unset=True, exclude={"vary": True, "output": True, "train": {"seeds"}})
+    if SEED in grid:
+        alone["data"]["seed"] = seed_of_data(recipe)
     trials, faults = list[Trial](), list[tuple[str, str]]()
-    for number, values in enumerate(itertools.product(*recipe.vary.values()), 1):
-        varied: dict[str, Any] = dict(zip(recipe.vary, values, strict=True))
+    combinations = (dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values()))
+    for number, varied in enumerate(sorted(combinations, key=lambda varied: varied.get(FOLD) == 0), 1):
         try:
-            trials.append(Trial(f"{number:03}", varied, _judgeable(recipe_from(alone, **varied))))
+            trial = recipe_from(alone, **varied)
+            trials.append(Trial(f"{number:03}", varied, trial if [*grid] == [FOLD] else _judgeable(trial)))
         except RecipeError as error:
             faults += [(fault, combination(varied)) for fault in error.faults]
     faults += _twice(trials)
@@ -68,6 +97,19 @@ def named(faults: Iterable[tuple[str, str]], count: int) -> list[str]:
 
 def _first(where: list[str]) -> str:
     return where[0] + (f", and {len(where) - 1} more" if len(where) > 1 else "")
+
+
+def _at_odds(recipe: Recipe, grid: dict[str, list[Any]]) -> Iterator[str]:
+    """What cannot stand beside train.seeds or data.folds."""
+    if recipe.train.seeds and SEED in recipe.vary:
+        yield f"train.seeds: stands beside vary.{SEED}; expected one of the two; leave one out."
+    if FOLD in grid:
+        if SEED in grid:
+            which = "train.seeds" if recipe.train.seeds else f"vary.{SEED}"
+            yield f"{which}: stands beside data.folds; expected one of the two: each says how far results differ; leave one out."
+        for key in recipe.vary:
+            if key.startswith("data.") and key not in _SAME_EXAMPLES:
+                yield f"vary.{key}: cannot vary beside data.folds: all are measured on the same folds; start a run for each value."
 
 
 def _judgeable(recipe: Recipe) -> Recipe:

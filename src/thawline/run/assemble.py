@@ -63,7 +63,7 @@ def loaded(prepared: Prepared, say: Say) -> tuple[Any, Stages]:
     recipe, task = prepared.recipe, prepared.task
     found = load_model(
         str(recipe.model.name),
-        task.auto_class,
+        task.head_class(prepared.config),
         prepared.config,
         seed=recipe.train.seed,
         **source_of(recipe),
@@ -144,7 +144,7 @@ def order_of(data: Supervised, recipe: Recipe) -> Order:
     train = recipe.train
     size = train.per_device_train_batch_size * train.gradient_accumulation_steps
     by_length = train.train_sampling_strategy == "group_by_length"
-    return Order(data.lengths, size, seed=train.seed, by_length=by_length)
+    return Order(data.lengths, size, seed=train.seed, by_length=by_length, packed=data.task.packs)
 
 
 def learner_of(assembled: Assembled, masters: Masters, steps: int) -> Learner:

@@ -26,7 +26,7 @@ from thawline.thaw.prefix import Below, Prefix
 from thawline.thaw.replay import Replay
 from thawline.thaw.replicas import Replicas
 from thawline.thaw.store import Shelf, Store, bandwidth
-from thawline.thaw.verify import refusal
+from thawline.thaw.verify import of_targets, refusal
 from thawline.train.device import Device
 from thawline.train.workers import Workers
 
@@ -61,7 +61,7 @@ def cuts_of(prepared: Prepared, assembled: Assembled, *, say: Say) -> tuple[int,
     if not lines:
         return ()
     if prepared.task.mixes:
-        say("note: the frozen part is computed anew each time: examples are mixed with one another before they go through it")
+        say("note: the frozen part is computed anew each time: examples are mixed or packed with one another before they go through it")
         return ()
     cache = cache_of(assembled.recipe) / "verdicts"
     path = cache / f"{_verdict_key(prepared, assembled, lines)}.json"
@@ -91,12 +91,14 @@ def _verdicts(prepared: Prepared, assembled: Assembled, lines: list[int]) -> dic
     # Of all lengths: the shortest and the longest example share a batch, and no batch is the one that was traced.
     by_length = np.argsort(data.lengths, kind="stable")
     spread = by_length[np.linspace(0, len(by_length) - 1, min(2 * _VERIFIED, len(by_length))).astype(int)]
-    batches = [data.batch(np.unique(part)).inputs for part in (spread[::2], spread[1::2]) if len(part)]
+    parts = [np.unique(part) for part in (spread[::2], spread[1::2]) if len(part)]
+    batches = [data.batch(part).inputs for part in parts]
     try:
         replay = Replay(assembled.model, assembled.stages, data.batch(np.arange(min(2, len(data)))).inputs)
     except ModelError as error:
         return {str(line): str(error) for line in lines}
-    return {str(line): refusal(replay, line, batches) for line in lines}
+    bare = [replace(data, targets=None).batch(part).inputs for part in parts]
+    return {str(line): refusal(replay, line, batches) or of_targets(replay, line, zip(batches, bare, strict=True)) for line in lines}
 
 
 def _verdict_key(prepared: Prepared, assembled: Assembled, lines: list[int]) -> str:

@@ -203,7 +203,7 @@ def _prepared(origin: _Origin, data: Any, say: Say) -> tuple[Prepared, dict[str,
     rows, columns, beside = _rows(origin, data, say)
     recipe = with_task(recipe, replace(columns, target=INPUTS[columns.kind].target))
     kind = task_class(recipe.task.name)
-    config, processor, length = processor_of(recipe, kind, say)
+    config, processor, length = processor_of(recipe, kind, {"train": rows}, say=say)
     labels = [config.id2label[i] for i in range(config.num_labels)]  # so that the head is loaded as it is
     task = kind(  # type: ignore[call-arg]
         processor, problem="single_label_classification", labels=labels, max_length=length

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from thawline.data.cache import written_aside
 from thawline.data.examples import Examples
+from thawline.errors import ModelError
 from thawline.evaluate.answered import Answered
 from thawline.evaluate.baselines import Target, Text, baselines, majority
 from thawline.evaluate.output import write_predictions
-from thawline.evaluate.summary import Summary, summarize
+from thawline.evaluate.predict import spread
+from thawline.evaluate.summary import Summary, answers, summarize
 from thawline.models.load import quiet
 from thawline.recipe import Recipe
 from thawline.report import card, facts_of, render
@@ -21,11 +24,14 @@ from thawline.run.folder import RunFolder
 from thawline.run.predictor import SavedModel
 from thawline.run.prepare import Prepared, Say
 from thawline.train.loop import State
+from thawline.types import Prediction
 
 REPORT = "report.html"
 # Seconds for loading the saved model and the rest that does not grow, and for a baseline's training on one example.
 _FIXED_SECONDS, _BASELINE_SECONDS, _BASELINE_MOST = 4.0, 5e-4, 50_000
 _RESAMPLE_SECONDS = 1e-3  # of all metrics of one set, in the bootstrap
+_BEFORE_SECONDS = 600.0  # that a test set may take for the model to be measured as it was before training, too
+_QUIET_SECONDS = 30.0
 _FLOAT32_FACTOR = 1.5  # what evaluating in float32 costs over bfloat16
 
 
@@ -103,11 +109,14 @@ def evaluated(
     saved: SavedModel, rows: Examples, folder: RunFolder, *, name: str, train: Examples | None, say: Say
 ) -> Evaluated:
     """Predict a labelled set, write the predictions to `predictions/<name>.jsonl`, and measure them beside the baselines."""
-    recipe = folder.trained()
-    predictions = list(saved.stream(iter(rows)))
+    recipe, start = folder.trained(), time.monotonic()
+    predictions = _predictions(saved, rows, f"predicting {name}", say)
+    seconds = time.monotonic() - start
     write_predictions(predictions, folder.path / "predictions" / f"{name}.jsonl")
-    wanted = train is not None and recipe.evaluate.baselines and recipe.task.problem != "auto"
-    beside = _baselines(train, rows, recipe, say=say) if wanted and train is not None else None
+    beside: dict[str, Any] | None = None
+    if train is not None and recipe.evaluate.baselines:
+        labels = recipe.task.problem != "auto"
+        beside = _baselines(train, rows, recipe, say=say) if labels else _before(saved, rows, recipe, seconds=seconds, say=say)
     summary = summarize(
         rows,
         predictions,
@@ -120,6 +129,42 @@ def evaluated(
     for finding in summary.findings:
         say(f"{finding.level}: {finding.text}")
     return Evaluated(summary, answered(rows, predictions, saved))
+
+
+def _predictions(saved: SavedModel, rows: Examples, what: str, say: Say) -> list[Prediction]:
+    """Predict a labelled set, saying now and then how far it has come; some tasks answer only some examples in full."""
+    most, chosen, total = saved.task.answered, None, len(rows)
+    if most is not None:
+        chosen = spread([label is not None for label in rows.column("label").to_pylist()], most)
+        if 0 < chosen.sum() < total:
+            say(f"note: {what}: {chosen.sum():,} of {total:,} examples are answered in full, spread evenly; of all the loss counts")
+    said = time.monotonic()
+
+    def told(done: int) -> None:
+        nonlocal said
+        if time.monotonic() - said > _QUIET_SECONDS:
+            said = time.monotonic()
+            say(f"{what}: {done:,} of {total:,} examples")
+
+    return list(saved.stream(iter(rows), told, answered=chosen))
+
+
+def _before(saved: SavedModel, rows: Examples, recipe: Recipe, *, seconds: float, say: Say) -> dict[str, Any] | None:
+    """Return what the model said before it was trained, where it can say anything and that takes no longer than is fit."""
+    if not type(saved.task).head_is_pretrained:
+        return None
+    if seconds > _BEFORE_SECONDS:
+        limit = f"{_BEFORE_SECONDS / 60:g} minutes"
+        say(f"note: the model as it was before training is not measured: the trained one took {seconds / 60:.0f}, over {limit}")
+        return None
+    say(f"note: measuring the model as it was before training (about {seconds:.0f} s; evaluate.baselines=false leaves it out)")
+    try:
+        other = saved.untrained(recipe)
+    except ModelError as error:
+        say(f"note: the model as it was before training is not measured: {error}")
+        return None
+    predictions = _predictions(other, rows, "predicting with the model before training", say)
+    return {"before": answers(predictions, saved.task.problem)}
 
 
 def _baselines(train: Examples, rows: Examples, recipe: Recipe, *, say: Say) -> dict[str, list[Target]]:
@@ -150,6 +195,10 @@ def ending_seconds(prepared: Prepared, evaluation: float, *, example: float, bf1
     sets = prepared.sets
     resamples = prepared.recipe.evaluate.bootstrap_samples * 3 * (1 + len(prepared.task.labels) / 80)
     each = evaluation / len(sets["validation"]) if "validation" in sets else example / 3
-    final = sum(len(sets[name]) for name in ("validation", "test") if name in sets)
+    sizes = {name: len(sets[name]) for name in ("validation", "test") if name in sets}
+    kind, most = type(prepared.task), prepared.task.answered
+    passes = {name: n + kind.passes_to_answer * (n if most is None else min(n, most)) for name, n in sizes.items()}
+    again = passes.get("test", 0.0) * (kind.head_is_pretrained and prepared.recipe.evaluate.baselines)
+    final = sum(passes.values()) + again
     baseline = min(len(sets["train"]), _BASELINE_MOST) * _BASELINE_SECONDS if prepared.recipe.evaluate.baselines else 0.0
     return each * final * (_FLOAT32_FACTOR if bf16 else 1.0) + baseline + resamples * _RESAMPLE_SECONDS + _FIXED_SECONDS

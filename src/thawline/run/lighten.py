@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 import numpy as np
@@ -49,14 +49,15 @@ def lighten(prepared: Prepared, assembled: Assembled, device: Device, *, decisio
         wanted = decisions["bf16"] and device.device.type == "cpu" and not _penalised(assembled.recipe)
     device.lower = bool(wanted and _runs_in_bf16(prepared, assembled.model))
     decisions["bf16_weights"] = device.lower
-    return Light(Masters(assembled.model, torch.bfloat16 if device.lower else None), rows, assembled.model)
+    learned = {name for group in assembled.groups for name in group.parameters}
+    return Light(Masters(assembled.model, torch.bfloat16 if device.lower else None, learned), rows, assembled.model)
 
 
 def narrowed(prepared: Prepared, assembled: Assembled, say: Say) -> Rows | None:
     """Narrow the word embeddings to the rows that the data touches, where they learn and where that is exact."""
     recipe, model = assembled.recipe, assembled.model
     module = embedding_of(model)
-    if module is None or not _learns(module.weight, assembled):
+    if module is None or not _learns(module.weight, assembled) or prepared.task.generates:
         return None
     if _penalised(recipe) or (recipe.train.optim not in ("sgd", "adamw") and recipe.train.weight_decay):
         say("note: every row of the word embeddings is trained, because a penalty on the weights changes the unused ones too")
@@ -104,7 +105,7 @@ def _runs_in_bf16(prepared: Prepared, model: Any) -> bool:
             parameter.data = parameter.data.to(torch.bfloat16)
         inputs = {k: v.to(torch.bfloat16) if v.is_floating_point() else v for k, v in batch.inputs.items()}
         with torch.no_grad(), evaluating(model):
-            loss = data.task.loss(model(**inputs), batch)
+            loss = data.task.loss(data.task.forward(model, replace(batch, inputs=inputs)), batch)
         return bool(torch.isfinite(loss.total))
     except (RuntimeError, ValueError, TypeError):
         return False

@@ -114,21 +114,30 @@ def seconds_of(job: Job, loop: Loop, known: Plan) -> dict[str, float]:
 
 
 def spread_over(data: Supervised, count: int) -> Supervised:
-    """Return at most `count` examples, of all lengths alike."""
+    """Return at most `count` examples, of all lengths alike, each with all its items."""
     by_length = np.argsort(data.lengths, kind="stable")
-    return chosen(data, np.unique(by_length[np.linspace(0, len(data) - 1, min(count, len(data))).astype(int)]))
+    some = np.unique(by_length[np.linspace(0, len(data) - 1, min(count, len(data))).astype(int)])
+    return chosen(data, some if data.owners is None else np.flatnonzero(np.isin(data.owners, data.owners[some])))
 
 
 def chosen(data: Supervised, indices: np.ndarray) -> Supervised:
-    """Return the examples at `indices`."""
+    """Return the items at `indices`, and the examples that they are of."""
+    examples, owners = np.unique([data.owner(int(i)) for i in indices], return_inverse=True)
     return replace(
         data,
         items=[data.items[int(i)] for i in indices],
         lengths=data.lengths[indices],
-        ids=[data.ids[int(i)] for i in indices],
-        targets=data.targets[indices] if data.targets is not None else None,
-        weights=data.weights[indices] if data.weights is not None else None,
+        ids=[data.ids[i] for i in examples],
+        targets=_of(data.targets, examples),
+        weights=_of(data.weights, examples),
+        owners=owners,
     )
+
+
+def _of(values: Any, examples: np.ndarray) -> Any:
+    if values is None or isinstance(values, np.ndarray):
+        return None if values is None else values[examples]
+    return [values[i] for i in examples]
 
 
 def _lines(loop: Loop, steps: int) -> list[tuple[int, int]]:

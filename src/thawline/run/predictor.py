@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any, final
 
+import numpy as np
 import torch
 
-from thawline.errors import RunError
+from thawline.errors import ModelError, RunError
 from thawline.evaluate.predict import predict
 from thawline.models.load import load_config, load_model, load_processor
+from thawline.recipe import Recipe
 from thawline.run.folder import RunFolder
-from thawline.tasks.base import Task, task_class
+from thawline.run.prepare import processor_of, source_of
+from thawline.tasks.base import Task, own_options, task_class
 from thawline.tasks.supervised import of_examples
 from thawline.types import Example, Prediction
 
@@ -38,23 +42,56 @@ class SavedModel:
         columns = (folder.read("data.json") or {})["columns"]
         # In the order of the model's outputs, which is that of its config.
         labels = [config.id2label[i] for i in range(config.num_labels)] if columns["labels"] else []
-        self.task: Task = kind(processor, problem=columns["problem"], labels=labels, max_length=recipe.data.max_length)
+        self._made = {"problem": columns["problem"], "labels": labels, "max_length": recipe.data.max_length}
+        self._made |= own_options(kind, recipe.task.options)
+        self.task: Task = kind(processor, **self._made)
         if (folder.model / THRESHOLDS).is_file():
             self.task.thresholds = json.loads((folder.model / THRESHOLDS).read_text(encoding="utf-8"))
         self.dtype = dtype or recipe.predict.dtype
         kept = getattr(torch, self.dtype)
-        self.model: Any = load_model(str(folder.model), kind.auto_class, config, seed=0, dtype=kept).model.to(device)
+        self.model: Any = load_model(str(folder.model), kind.head_class(config), config, seed=0, dtype=kept).model.to(device)
         self.batch_size = recipe.predict.batch_size or 64
 
     def __call__(self, examples: Sequence[Example]) -> list[Prediction]:
         """Return one prediction an example, in the order given."""
         return list(self.stream(iter(examples)))
 
-    def stream(self, examples: Iterator[Example], told: Callable[[int], object] = lambda done: None) -> Iterator[Prediction]:
-        """Yield predictions in the order given; `told` is called with the number done. Memory stays flat."""
+    def untrained(self, recipe: Recipe) -> SavedModel:
+        """Return the same with the weights, and the processor, that training began from.
+
+        Raises ModelError where they are not to be had, or had no head that could answer.
+        """
+        kind: Any = type(self.task)
+        config, processor, _ = processor_of(recipe, kind, {}, say=lambda text: None)
+        other, parameter = copy.copy(self), next(self.model.parameters())
+        other.task = kind(processor, **self._made)
+        other.task.configure(config)
+        name, head = str(recipe.model.name), kind.head_class(config)
+        found = load_model(name, head, config, seed=recipe.train.seed, dtype=parameter.dtype, **source_of(recipe))
+        if found.anew:
+            raise ModelError(f"{name} had no head before it was trained.")
+        other.model = found.model.to(parameter.device)
+        if recipe.model.add_tokens:
+            other.task.resize(other.model)
+        other.task.start(other.model, None)
+        return other
+
+    def stream(
+        self,
+        examples: Iterator[Example],
+        told: Callable[[int], object] = lambda done: None,
+        *,
+        answered: np.ndarray | None = None,
+    ) -> Iterator[Prediction]:
+        """Yield predictions in the order given; `told` is called with the number done. Memory stays flat.
+
+        `answered`, bool [N], says which examples are answered in full, as in `thawline.evaluate.predict.predict`.
+        """
         done = 0
         while chunk := list(islice(examples, 4 * self.task.at_once)):
-            data = of_examples(self.task, chunk)
-            found = predict(self.model, data, batch_size=self.batch_size, told=lambda n, done=done: told(done + n))
+            data, some = of_examples(self.task, chunk), None if answered is None else answered[done : done + len(chunk)]
+            found = predict(
+                self.model, data, batch_size=self.batch_size, answered=some, told=lambda n, done=done: told(done + n)
+            )
             done += len(chunk)
             yield from map(self.task.describe, found, chunk)

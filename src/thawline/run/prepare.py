@@ -11,17 +11,18 @@ from typing import Any
 import numpy as np
 
 from thawline.data.cache import hash_bytes
-from thawline.data.check import stop_on, truncation
+from thawline.data.check import stop_on
 from thawline.data.columns import Columns
 from thawline.data.dataset import Dataset
-from thawline.data.encoded import encoded
+from thawline.data.encoded import Encoded, encoded
 from thawline.data.examples import Examples
+from thawline.data.inputs import INPUTS
 from thawline.data.weights import class_weights
 from thawline.errors import UserError
 from thawline.models.load import load_config, load_processor
 from thawline.recipe import Recipe, recipe_from
 from thawline.run.data import cache_of, dataset_of
-from thawline.tasks.base import Fitting, Task, task_class, task_for
+from thawline.tasks.base import Fitting, Task, own_options, task_class, task_for
 from thawline.tasks.supervised import Supervised, Views
 from thawline.train.optimizers import optimizer_class
 from thawline.train.schedule import check_schedule
@@ -69,7 +70,8 @@ def prepare(recipe: Recipe, say: Say, *, dataset: Dataset | None = None) -> Prep
     recipe = with_task(recipe, dataset.columns)
     kind = task_class(recipe.task.name)
     recipe = with_model(recipe, kind, dataset.splits["train"], say=say)
-    config, processor, length = processor_of(recipe, kind, say)
+    options = own_options(kind, recipe.task.options)
+    config, processor, length = processor_of(recipe, kind, dataset.splits, say=say)
     task: Task = kind(  # type: ignore[call-arg]
         processor,
         problem=dataset.columns.problem,
@@ -77,6 +79,7 @@ def prepare(recipe: Recipe, say: Say, *, dataset: Dataset | None = None) -> Prep
         max_length=length,
         class_weights=_class_weights(recipe, dataset),
         label_smoothing=recipe.train.label_smoothing_factor,
+        **options,
     )
     task.configure(config)
     task.augment(recipe.data.augment)
@@ -84,7 +87,11 @@ def prepare(recipe: Recipe, say: Say, *, dataset: Dataset | None = None) -> Prep
     if recipe.data.augment:
         views = Views(f"{recipe.data.augment}", recipe.train.seed, None)
         sets["train"] = replace(sets["train"], views=views)
-    cut = [found for split in sets.values() if length and (found := truncation(split.items.full_lengths, length))]  # type: ignore[union-attr]
+    cut = [
+        found
+        for split, data in sets.items()
+        if length and isinstance(data.items, Encoded) and (found := task.truncation(data.items, split=split, length=length))
+    ]
     tell(cut, say)
     return Prepared(_resolved(recipe, dataset, length), dataset, task, sets, config, processor, (*dataset.findings, *cut))
 
@@ -101,15 +108,20 @@ def with_task(recipe: Recipe, columns: Columns) -> Recipe:
 
 
 def _class_weights(recipe: Recipe, dataset: Dataset) -> Mapping[str, float]:
-    known = dataset.columns.plainly and dataset.columns.labels
-    return class_weights(dataset.splits["train"], recipe.train.class_weights) if known else {}
+    return class_weights(dataset.splits["train"], recipe.train.class_weights) if dataset.columns.labels else {}
 
 
-def processor_of(recipe: Recipe, kind: type[Task], say: Say) -> tuple[Any, Any, int | None]:
-    """Load the config and the processor of a recipe's model, and return them with the length at which items are cut."""
+def processor_of(
+    recipe: Recipe, kind: type[Task], examples: Mapping[str, Examples], *, say: Say
+) -> tuple[Any, Any, int | None]:
+    """Load the config and the processor of a recipe's model, and return them with the length at which items are cut.
+
+    They are made ready for `examples`, by split; without any, they are those of the checkpoint as far as may be.
+    """
     name, source = str(recipe.model.name), source_of(recipe)
-    config, processor = load_config(name, **source), load_processor(name, kind.processor_class, **source)
-    wanted = Fitting(recipe.data.max_length, recipe.model.add_tokens, recipe.task.options)
+    wanted = Fitting(recipe.data.max_length, recipe.model.add_tokens, recipe.task.options, examples)
+    config = load_config(name, **source)
+    processor = kind.processor(lambda name_of: load_processor(name, name_of, **source), config, wanted)
     length, note = kind.fit(processor, config, wanted)
     if note:
         say(f"note: {note}")
@@ -159,6 +171,7 @@ def _resolved(recipe: Recipe, dataset: Dataset, length: int | None) -> Recipe:
     columns = dataset.columns
     inputs = list(columns.inputs) if len(columns.inputs) > 1 else columns.inputs[0]
     path = str(Path(recipe.data.path).absolute())
-    data = {"path": path, columns.kind: inputs, "label": columns.label, "id": columns.id, "max_length": length}
+    found = dict(columns.before) if INPUTS[columns.kind].known else {columns.kind: inputs, "label": columns.label}
+    data = {"path": path, **found, "id": columns.id, "max_length": length}
     kept = {key: value for key, value in data.items() if value is not None}
     return recipe_from(recipe, task={"problem": columns.problem if columns.plainly else "auto"}, data=kept)

@@ -29,6 +29,8 @@ TASKS: Table[type[Task]] = Table(
         "text-classification": "thawline.tasks.text_classification:TextClassification",
         "token-classification": "thawline.tasks.token_classification:TokenClassification",
         "image-classification": "thawline.tasks.image_classification:ImageClassification",
+        "audio-classification": "thawline.tasks.audio_classification:AudioClassification",
+        "automatic-speech-recognition": "thawline.tasks.speech_recognition:SpeechRecognition",
         "text-generation": "thawline.tasks.text_generation:TextGeneration",
     },
 )
@@ -115,6 +117,18 @@ class Task(ABC):
     """With several labels, the score from which a label is given; 0.5 where none is here."""
 
     @classmethod
+    def head_class(cls, config: Any) -> str:
+        """Return the transformers class whose head a model of this config gets: `auto_class` unless that depends on it."""
+        del config
+        return cls.auto_class
+
+    @classmethod
+    def processor(cls, load: Callable[[str], Any], config: Any, wanted: Fitting) -> Any:
+        """Return the processor; `load` reads one of a transformers class from the checkpoint, raising ModelError."""
+        del config, wanted
+        return load(cls.processor_class)
+
+    @classmethod
     def fit(cls, processor: Any, config: Any, wanted: Fitting) -> tuple[int | None, str | None]:
         """Make processor and config ready for the task; return how long an item may be, and what there is to tell."""
         del processor, config
@@ -164,6 +178,11 @@ class Task(ABC):
         del model, batch
         return outputs
 
+    @property
+    def generates(self) -> bool:
+        """Whether answers are generated while training: then the model meets tokens that no example has."""
+        return type(self).answer is not Task.answer and self.answered_in_training != 0
+
     @abstractmethod
     def decode(self, outputs: Any, batch: Batch) -> list[Prediction]:
         """Turn what `answer` returned into one prediction an item."""
@@ -191,6 +210,11 @@ class Task(ABC):
     @property
     def mixes(self) -> bool:
         """Whether a batch makes one item of several (augmentation, packing), so that none of them can be stored."""
+        return False
+
+    @property
+    def packs(self) -> bool:
+        """Whether items of a batch stand side by side in rows, instead of one a row with padding."""
         return False
 
     def truncation(self, items: Encoded, *, split: str, length: int) -> Finding | None:
@@ -222,11 +246,15 @@ class Task(ABC):
 
 
 class Fitting(NamedTuple):
-    """What a recipe wants of a processor and a model's config: the longest item, words to add, and the task's own options."""
+    """What a recipe wants of a processor and a model's config: the longest item, words to add, and the task's own options.
+
+    `examples` are those of each split; none where a checkpoint is to be taken as it is.
+    """
 
     max_length: int | None = None
     add_tokens: Sequence[str] = ()
     options: Mapping[str, Any] = {}
+    examples: Mapping[str, Sequence[Example]] = {}
 
 
 class Step(NamedTuple):

@@ -101,7 +101,7 @@ class TextGeneration(Task):
         return [self._item(example) for example in examples]
 
     def _item(self, example: Example) -> Item:
-        """Return the tokens of an example, "learned" (1 or 0 for each), "prompt" to answer from, and "answers": how many are lost."""
+        """Return tokens, "learned" (1 or 0 for each), the "prompt" of the last answer, and how many learned ones are "lost"."""
         messages, tools = example["messages"], example.get("tools")
         try:
             whole, prompt = encode_conversation(self.tokenizer, messages, tools), prompt_of(self.tokenizer, messages, tools)
@@ -130,8 +130,8 @@ class TextGeneration(Task):
             f"tokens to learn; the longest has {items.full_lengths.max()}"
         )
         if split == "train" and share > self.options.max_lost:
-            hint = "Answers without an end teach a model not to stop"
-            return Finding("stop", "truncation", f"{text}. {hint}: raise data.max_length, or task.options.max_lost to have it so.")
+            advice = "Raise data.max_length, or task.options={max_lost: …} to have it so."
+            return Finding("stop", "truncation", f"{text}. Answers without an end teach a model not to stop. {advice}")
         return Finding("warning" if share > _WARNED else "note", "truncation", text)
 
     def targets(self, examples: Mapping[str, Any]) -> list[str | None]:
@@ -139,8 +139,10 @@ class TextGeneration(Task):
         return list(examples["label"])
 
     @property
-    def mixes(self) -> bool:
+    def packs(self) -> bool:
         return self.options.packing
+
+    mixes = packs
 
     def collate(self, items: Sequence[Item], length: int | None = None) -> Batch:
         parts = [Encoded(item["input_ids"], item["learned"]) for item in items]

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from thawline.data.encoded import Encoded
 from thawline.data.tags import repair, scheme_of, spans
 from thawline.data.words import Span
 from thawline.errors import DataError, ModelError, UserError
@@ -20,7 +21,7 @@ from thawline.models.catalog import DEFAULT_TEXT_MODEL
 from thawline.tasks import tokenizers
 from thawline.tasks.base import Fitting, Task, weighted_sum
 from thawline.tasks.classification import index_of, name_outputs
-from thawline.types import Batch, Example, Item, Loss, Prediction
+from thawline.types import Batch, Example, Finding, Item, Loss, Prediction
 
 _NOT_INPUTS = ("places", "words", "owner", "target", "weight", "id", "length", "full_length", "random")
 _UNSUPERVISED = -100  # as transformers marks positions that have no label
@@ -126,6 +127,16 @@ class TokenClassification(Task):
             kept = np.r_[:start, start + begin : start + end, stop : len(of)]
             window = {name: values[kept] for name, values in columns.items()}
             yield {**window, "places": start + places[mine] - begin, "words": words[mine], "owner": owner}
+
+    def truncation(self, items: Encoded, *, split: str, length: int) -> Finding | None:
+        """Tell which sentences are read in windows: nothing of them is lost."""
+        assert items.owners is not None, "each item has its sentence"
+        windows = np.bincount(items.owners)
+        several = windows[windows > 1]
+        if not len(several):
+            return None
+        what = f"{len(several)} of {len(windows)} sentences in {split} have more than {length} tokens"
+        return Finding("note", "windows", f"{what} and are read in {several.sum()} windows that overlap")
 
     def targets(self, examples: Mapping[str, Any]) -> list[list[str]]:
         return [

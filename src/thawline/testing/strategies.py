@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from thawline.models.stages import Stages
+import torch
+from torch import nn
+
+from thawline.models.stages import Stages, extended
 from thawline.strategies.base import Adaptation, Decisions, Group, Groups, Signals, Strategy, strategy
 from thawline.testing.claims import claim
 
 _MOMENTS = [i / 40 for i in range(41)]
 
 
-def check_strategy(made: str | Strategy, stages: Stages) -> Strategy:
+def check_strategy(made: str | Strategy, stages: Stages, model: nn.Module | None = None) -> Strategy:
     """Check a strategy, or the one that a call form names, on the stages of a model, and return it.
 
     Its groups hold parameters that exist, each at most once and under its own stage, at rates above 0. `active` is pure, opens
     only stages that have a group, and always at least one. `spec` makes an equal strategy again. What decides while training is
     pure, never lowers the line, keeps to its `lines`, and leaves something to learn.
+
+    What puts modules into a model is given one, and leaves it as it was, bit for bit: with the weights that were there while
+    training, and, finished before anything was learned, with those and no others.
 
     >>> from thawline.models.stages import Stage
     >>> check_strategy("freeze(1)", (Stage("stem", ("a",), ("",)), Stage("head", ("b",), ("top",)))).spec
@@ -27,6 +36,34 @@ def check_strategy(made: str | Strategy, stages: Stages) -> Strategy:
     Raises AssertionError with a sentence where this does not hold.
     """
     made = strategy(made)
+    if made.prepare is not None:
+        claim(model is not None, f"{made.spec} puts modules into a model; give the check one.")
+        assert model is not None
+        with _prepared(made, model, stages) as prepared:
+            return _checked(made, prepared)
+    return _checked(made, stages)
+
+
+@contextmanager
+def _prepared(made: Strategy, model: nn.Module, stages: Stages) -> Iterator[Stages]:
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    learned = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    assert made.prepare is not None
+    made.prepare(model, stages)
+    now = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    claim(learned.items() <= now.items(), f"{made.spec} takes weights away, or changes which of them may learn.")
+    prepared = extended(stages, model)
+    yield prepared
+    if made.finish is not None:
+        with TemporaryDirectory() as folder:
+            made.finish(model, made.groups(prepared), Path(folder))
+    after = model.state_dict()
+    claim(list(after) == list(before), f"{made.spec} leaves other weights: {', '.join(sorted(set(after) ^ set(before)))}.")
+    changed = [name for name, tensor in before.items() if not torch.equal(tensor, after[name])]
+    claim(not changed, f"{made.spec} changes weights though nothing was learned: {', '.join(changed)}.")
+
+
+def _checked(made: Strategy, stages: Stages) -> Strategy:
     groups = made.groups(stages)
     claim(bool(groups), f"{made.spec} has no group, so nothing would ever learn.")
     claim(made.groups(stages) == groups, f"{made.spec} makes other groups the second time.")

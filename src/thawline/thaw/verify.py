@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -37,6 +37,23 @@ def refusal(replay: Replay, depth: int, batches: Sequence[Mapping[str, Tensor]])
     with evaluating(replay.model), _frozen(replay, depth):
         faults = (fault for batch in batches for fault in _faults(replay, cut, depth, batch=batch))
         return next(faults, None)
+
+
+def of_targets(
+    replay: Replay, depth: int, pairs: Iterable[tuple[Mapping[str, Tensor], Mapping[str, Tensor]]]
+) -> str | None:
+    """Return why a cut at `depth` is of no use where what is stored depends on targets, which a decoder reads beside the items.
+
+    `pairs` are batches with targets and without.
+    """
+    for inputs, bare in pairs:
+        if inputs.keys() == bare.keys() and all(torch.equal(inputs[name], bare[name]) for name in inputs):
+            continue
+        one, other = (replay.run(given, [depth])[depth] for given in (inputs, bare))
+        if not torch.equal(one, other):
+            name = type(replay.model).__name__
+            return f"{name} cannot be replayed at depth {depth}: what it computes up to there depends on the targets."
+    return None
 
 
 def _faults(replay: Replay, cut: Cut, depth: int, *, batch: Mapping[str, Tensor]) -> Iterator[str]:

@@ -17,11 +17,12 @@ class Masters:
 
     With a `lower` dtype the model's parameters are rounded to it once a step instead of at every product, and activations are
     kept in it. Small steps are not lost, since they add up here; `restore` gives the model its parameters in float32 again.
-    `learning` are the model's parameters that learn now, `now` their masters, in one order.
+    `learning` are the model's parameters that learn now, `now` their masters, in one order. Of those that are not among
+    `learned`, which ever do, there is no copy where `lower` holds all of their digits.
     Source: Micikevicius et al. 2018, "Mixed Precision Training", section 3.1.
     """
 
-    def __init__(self, model: nn.Module, lower: torch.dtype | None = None) -> None:
+    def __init__(self, model: nn.Module, lower: torch.dtype | None = None, learned: Collection[str] | None = None) -> None:
         self._model = dict(model.named_parameters())
         self.named: Mapping[str, nn.Parameter] = self._model
         self.learning: list[nn.Parameter] = []
@@ -29,10 +30,12 @@ class Masters:
         self._sums: dict[nn.Parameter, Tensor] = {}
         self.lower = lower
         if lower is not None:
-            self.named = {n: nn.Parameter(p.data, requires_grad=p.requires_grad) for n, p in self._model.items()}
-            for parameter in self._model.values():
-                parameter.data = parameter.data.to(lower)
-
+            masters = dict(self._model)
+            for name, parameter in self._model.items():
+                whole, parameter.data = parameter.data, parameter.data.to(lower)
+                if learned is None or name in learned or not torch.equal(parameter.data.to(whole.dtype), whole):
+                    masters[name] = nn.Parameter(whole, requires_grad=parameter.requires_grad)
+            self.named = masters
         self._behind = {self.named[name]: parameter for name, parameter in self._model.items()}
 
     def open(self, learning: Collection[str]) -> None:
@@ -78,7 +81,8 @@ class Masters:
     def restore(self) -> None:
         """Give the model its parameters in float32."""
         for name, parameter in self._model.items():
-            parameter.data = self.named[name].data
+            whole = self.named[name].data
+            parameter.data = whole.float() if whole.dtype == self.lower else whole
 
 
 def _each(operation: object, pairs: list[tuple[Tensor, Tensor]]) -> None:

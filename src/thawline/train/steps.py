@@ -9,16 +9,23 @@ import numpy as np
 
 from thawline.data.batch import epoch_order, on_grid, shared_batches
 
+_PACKED = 1e9
+"""What a pass through the model costs beside its tokens, in tokens, where there is no padding to be spared by another one."""
+
 
 @final
 class Order:
     """The order of `n` examples through all epochs, in steps of `batch_size`; the last step of an epoch may be smaller.
 
-    `lengths` [n] are those of the items; with `by_length` an epoch is ordered so that neighbours are of like length.
+    `lengths` [n] are those of the items; with `by_length` an epoch is ordered so that neighbours are of like length. Where
+    items are `packed`, not padded, nothing is gained by cutting steps more than workers and memory ask for.
     """
 
-    def __init__(self, lengths: np.ndarray, batch_size: int, *, seed: int, by_length: bool = False) -> None:
+    def __init__(
+        self, lengths: np.ndarray, batch_size: int, *, seed: int, by_length: bool = False, packed: bool = False
+    ) -> None:
         self.lengths, self.batch_size, self.seed, self.by_length = lengths, batch_size, seed, by_length
+        self._fixed = {"fixed": _PACKED} if packed else {}
         self.longest = int(lengths.max(initial=0))
         self._epoch: tuple[int, np.ndarray] = (-1, np.empty(0, int))
 
@@ -42,5 +49,5 @@ class Order:
         if workers == 0:
             return [examples[start : start + max_examples] for start in range(0, len(examples), max_examples)]
         lengths = on_grid(self.lengths[examples], self.longest)
-        parts = shared_batches(lengths, workers, max_examples=max_examples)
+        parts = shared_batches(lengths, workers, max_examples=max_examples, **self._fixed)
         return [examples[part] for part in parts]

@@ -1,0 +1,243 @@
+"""What tasks with recordings have in common: samples, features, Whisper's window, and augmentation of either."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from typing import Any, final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+from thawline.calls import make, parse_call
+from thawline.data.augment import Augmentation
+from thawline.data.augment.sounds import FEATURES, WAVEFORMS, Waveform
+from thawline.data.sounds import Samples, seconds, sound
+from thawline.errors import DataError, UserError, did_you_mean
+from thawline.tasks.base import Fitting
+from thawline.types import Batch, Example, Item
+
+MOST_SECONDS = 30
+"""What is heard at once: all that Whisper takes, and what other models have memory for."""
+_SPARE = 0.1  # seconds that a window has at least beside the longest recording
+_POSITION = 320  # samples that make one position of wav2vec 2.0, and of Whisper at 16 kHz
+_QUIET = 0.02  # seconds over which loudness is taken, where a long recording is cut
+_SEARCHED = 0.25  # share of a piece, at its end, in which the quietest place is looked for
+
+
+def is_windowed(extractor: Any) -> bool:
+    """Tell whether features are those of a window of fixed length, as Whisper's are."""
+    return hasattr(extractor, "nb_max_frames") and hasattr(extractor, "chunk_length")
+
+
+def fit(extractor: Any, config: Any, wanted: Fitting, *, whole: bool) -> list[str]:
+    """Set the window of an extractor to what the data needs, and return what there is to tell.
+
+    The window is the longest recording in whole seconds, with room, or the option "window"; never more than the model takes.
+    Recordings that are longer are cut into pieces, which is told, or, where targets are of `whole` ones, refused with DataError.
+    """
+    lengths = {split: [seconds(row["audio"]) for row in rows] for split, rows in wanted.examples.items()}
+    longest, most = max((length for some in lengths.values() for length in some), default=math.inf), _most(extractor, config)
+    window, notes = wanted.options.get("window"), []
+    if window is not None:
+        if not is_windowed(extractor):
+            raise UserError("task.options.window is for models with a window of fixed length (Whisper); leave it out.")
+        if not isinstance(window, int) or not 1 <= window <= most:
+            raise UserError(f"task.options.window is {window!r}; expected whole seconds from 1 to {most:g}.")
+        most = window
+    elif is_windowed(extractor) and longest + _SPARE <= most - 1:
+        most = math.floor(longest + _SPARE) + 1
+        notes.append(
+            f"the model hears {most} s at a time in the place of {_most(extractor, config):g}, since no recording is longer than"
+            f" {longest:.1f} s; task.options.window sets it"
+        )
+    over = {split: sum(length > most for length in some) for split, some in lengths.items()}
+    if whole and over.get("train"):
+        raise DataError(
+            f"{over['train']} training recordings are longer than the {most:g} s that the model hears at once (the longest:"
+            f" {max(lengths['train']):.1f} s); cut them, and their transcripts, into sentences first."
+        )
+    notes += [
+        f"{count} of {len(lengths[split])} recordings in {split} are longer than {most:g} s; they are cut where it is quiet,"
+        " and what is said of the pieces is put together"
+        for split, count in over.items()
+        if count
+    ]
+    if is_windowed(extractor):
+        extractor.chunk_length, extractor.n_samples = int(most), int(most) * extractor.sampling_rate
+        extractor.nb_max_frames = extractor.n_samples // extractor.hop_length
+    return notes
+
+
+def _most(extractor: Any, config: Any) -> float:
+    """Return the seconds that a model can hear at once."""
+    if is_windowed(extractor):
+        return float(config.max_source_positions * 2 * extractor.hop_length / extractor.sampling_rate)
+    frames = getattr(extractor, "max_length", None)  # of 10 ms, as the Audio Spectrogram Transformer counts
+    return min(MOST_SECONDS, frames / 100) if frames else MOST_SECONDS
+
+
+def settle(model: Any, extractor: Any) -> None:
+    """Give a Whisper as many positions as its extractor's window has, the first of its own, and keep these sinusoids fixed.
+
+    Its saved config and weights are then those of the short window, so that any reader of the folder hears the same.
+    """
+    if not is_windowed(extractor):
+        return
+    positions = extractor.nb_max_frames // 2
+    for part in model.modules():
+        if hasattr(part, "conv2") and hasattr(part, "embed_positions"):
+            kept = part.embed_positions.weight.detach()[:positions].clone()
+            part.embed_positions = nn.Embedding(*kept.shape, _weight=kept).requires_grad_(False)
+        if hasattr(part, "max_source_positions"):
+            part.max_source_positions = positions
+    model.config.max_source_positions = positions
+
+
+@final
+class Hearing:
+    """From recordings to a model's inputs, by its feature extractor.
+
+    Features are computed once, a recording at a time, and kept without padding: log-mel bands [mels, frames] for a window of
+    fixed length, else what the extractor makes (wav2vec 2.0: normalised samples). With augmentation of waveforms samples are
+    kept, and features are made as batches are.
+    """
+
+    def __init__(self, extractor: Any) -> None:
+        self.extractor = extractor
+        self.rate: int = extractor.sampling_rate
+        self.name: str = extractor.model_input_names[0]
+        self._windowed = is_windowed(extractor)
+        self._most = int((extractor.chunk_length if self._windowed else _most(extractor, None)) * self.rate)
+        self._waveforms: list[Augmentation] = []
+        self._features: list[Augmentation] = []
+
+    def augment(self, specs: Sequence[str]) -> None:
+        """Change recordings at random from now on; raises UserError for what is no augmentation, or not of this model's."""
+        for call in map(parse_call, specs):
+            if call.name in FEATURES:
+                if not self._windowed:
+                    raise UserError(
+                        f"{call.name} masks features, and this model reads waveforms; expected one of {', '.join(WAVEFORMS)}."
+                    )
+                self._features.append(make(call, FEATURES[call.name], "Augmentation"))
+            elif call.name in WAVEFORMS:
+                self._waveforms.append(make(call, WAVEFORMS[call.name], "Augmentation"))
+            else:
+                both = [*WAVEFORMS, *FEATURES]
+                hint = did_you_mean(call.name, both) or "."
+                raise UserError(f"There is no augmentation of sounds called {call.name!r}{hint} Known: {', '.join(both)}.")
+
+    def key(self) -> str:
+        """Return a text that changes whenever `encode` would answer differently."""
+        settings = json.dumps(self.extractor.to_dict(), sort_keys=True, default=str)
+        return hashlib.blake2b(f"sounds {bool(self._waveforms)} {settings}".encode(), digest_size=16).hexdigest()
+
+    def encode(self, examples: Sequence[Example]) -> list[Item]:
+        """Return the pieces of each example, which is one unless it is longer than the window."""
+        return [
+            {**(self._numbers(piece) if not self._waveforms else {"samples": piece, **self._counted(piece)}), "owner": owner}
+            for owner, example in enumerate(examples)
+            for piece in pieces(sound(example["audio"], self.rate), self._most, self.rate)
+        ]
+
+    def heard(self, items: Sequence[Item]) -> list[Item]:
+        """Return items as they are heard this time: changed at random where they come with a generator, and as features."""
+        return [self._masked(self._made(item)) for item in items]
+
+    def _made(self, item: Item) -> Item:
+        if "samples" not in item:
+            return item
+        known = Waveform(np.asarray(item["samples"]), self.rate)
+        for change in self._waveforms if "random" in item else ():
+            changed = change(known, item["random"])
+            known = changed if len(changed.samples) <= self._most else known  # nothing that is said is cut off
+        return {**item, **self._numbers(known.samples)}
+
+    def _masked(self, item: Item) -> Item:
+        if not self._features or "random" not in item:
+            return item
+        features = np.asarray(item["features"])
+        for change in self._features:
+            features = change(features, item["random"])
+        return {**item, "features": features}
+
+    def _numbers(self, samples: Samples) -> dict[str, Any]:
+        """Return the features of samples, and "fill": what stands in a window behind them."""
+        found = self.extractor(samples, sampling_rate=self.rate, return_tensors="np")
+        features = np.asarray(found[self.name][0], np.float32)
+        if not self._windowed:
+            real = features[: int(found["attention_mask"][0].sum())] if "attention_mask" in found else features
+            return {"features": real, **self._counted(real)}
+        # A frame is of n_fft samples around its place.
+        frames = min(features.shape[1], math.ceil((len(samples) + self.extractor.n_fft / 2) / self.extractor.hop_length))
+        fill = features[0, -1] if frames < features.shape[1] else features.min()
+        kept = np.ascontiguousarray(features[:, :frames])
+        return {"features": kept, "fill": np.array([fill], np.float32), **self._counted(samples)}
+
+    def _counted(self, values: np.ndarray) -> dict[str, int]:
+        """Return what an item counts for: the positions that the model has for it."""
+        if self._windowed:
+            return {"length": int(self.extractor.nb_max_frames) // 2}
+        return {"length": len(values) if values.ndim > 1 else max(1, len(values) // _POSITION)}
+
+    def inputs(self, heard: Sequence[Item]) -> dict[str, Tensor]:
+        """Return features as the model takes them, filled up to its window or to the longest."""
+        if not self._windowed:
+            rows = [np.asarray(item["features"]) for item in heard]
+            return dict(self.extractor.pad({self.name: rows}, padding=True, return_tensors="pt"))
+        bands = len(heard[0]["features"])
+        whole = np.empty((len(heard), bands, self.extractor.nb_max_frames), np.float32)
+        for row, item in zip(whole, heard, strict=True):
+            frames = item["features"].shape[1]
+            row[:, :frames], row[:, frames:] = item["features"], item["fill"]
+        return {self.name: torch.from_numpy(whole)}
+
+    def hollow(self, items: Sequence[Item]) -> dict[str, Tensor] | None:
+        """Return inputs of which only the shape is right; None where what they are decides on padding."""
+        if not self._windowed:
+            return None
+        shape = (len(items), int(self.extractor.feature_size), int(self.extractor.nb_max_frames))
+        return {self.name: torch.zeros(()).expand(shape)}
+
+    def forward(self, model: nn.Module, batch: Batch, **options: Any) -> Any:
+        """Run the model, on recordings of each length apart where it has no mask to tell padding by (wav2vec 2.0 base)."""
+        sizes = [] if self._windowed or "attention_mask" in batch.inputs else [len(item["features"]) for item in batch.items]
+        if len(set(sizes)) < 2:
+            return model(**batch.inputs, **options)
+        rows: dict[int, Tensor] = {}
+        for size in set(sizes):
+            places = [place for place, other in enumerate(sizes) if other == size]
+            found = model(**{self.name: batch.inputs[self.name][places, :size]}, **options).logits
+            rows |= dict(zip(places, found, strict=True))
+        return SequenceClassifierOutput(logits=pad_sequence([rows[place] for place in range(len(sizes))], batch_first=True))
+
+
+def pieces(samples: Samples, most: int, rate: int) -> list[Samples]:
+    """Cut samples [n] into pieces of at most `most`, each at the quietest place of the last quarter that it could have.
+
+    >>> loud = np.ones(100, np.float32)
+    >>> loud[70] = 0
+    >>> [len(piece) for piece in pieces(loud, 80, 50)]
+    [70, 30]
+    """
+    found = []
+    while len(samples) > most:
+        start, span = int(most * (1 - _SEARCHED)), max(1, int(_QUIET * rate))
+        power = np.square(samples[start:most], dtype=np.float64)
+        loudness = np.convolve(power, np.ones(span), "valid")
+        end = start + int(loudness.argmin()) + span // 2
+        found.append(samples[:end])
+        samples = samples[end:]
+    return [*found, samples]
+
+
+def configure(config: Any) -> None:
+    """Turn off masking inside the model: it draws from numbers of its own, so that no run could be repeated."""
+    if getattr(config, "apply_spec_augment", False):
+        config.apply_spec_augment = False
