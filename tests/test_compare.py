@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -132,10 +133,42 @@ def test_numbers_and_several_labels() -> None:
     )
     found = compare({"far": far, "near": near})
     assert found["ranking"]["words"] == "near is best in rmse."
-    assert found["pairs"][0]["changed"] == {"further": 0, "nearer": 40}
+    assert found["pairs"][0]["changed"] == {"worse": 0, "better": 40}
     several = [{"id": str(i), "text": "x", "label": ["a"] if i % 2 else ["a", "b"]} for i in range(20)]
     both, one = (
         Answered(several, [{"id": str(i), "labels": say(i)} for i in range(20)], "multi_label_classification", ("a", "b"))
         for say in (lambda i: several[i]["label"], lambda i: ["a"])
     )
     assert compare({"one": one, "both": both})["pairs"][0]["changed"] == {"to_wrong": 0, "to_right": 10}
+
+
+MADE: dict[str, tuple[list[Any], dict[str, Any], dict[str, Any]]] = {
+    "token_classification": (
+        [["B-x", "O"], ["O"]] * 10,
+        {"tags": [["B-x", "O"], ["O"]] * 10},
+        {"tags": [["O", "O"], ["O"]] * 10},
+    ),
+    "speech_recognition": (["one two", "three"] * 10, {"text": ["one two", "three"] * 10}, {"text": ["one too", "three"] * 10}),
+    "text_generation": (
+        ["a", None] * 10,
+        {"loss": [1.0, 3.0] * 10, "tokens": [2] * 20},
+        {"loss": [2.0, 3.0] * 10, "tokens": [2] * 20},
+    ),
+}
+
+
+@pytest.mark.parametrize("problem", MADE)
+def test_other_answers_than_labels(problem: str) -> None:
+    targets, good, bad = MADE[problem]
+    examples = [{"id": str(i), "label": target} for i, target in enumerate(targets)]
+    runs = {}
+    for name, said in (("bad", bad), ("good", good)):
+        rows: list[Any] = [{"id": str(i), **{key: values[i] for key, values in said.items()}} for i in range(len(targets))]
+        runs[name] = Answered(examples, rows, problem, ())
+    found = compare(runs)
+    assert json.loads(json.dumps(found)) == found
+    assert found["ranking"]["words"] == f"good is best in {found['main']}."
+    assert found["pairs"][0]["changed"] == {"worse": 0, "better": 10}
+    assert [one["id"] for one in found["pairs"][0]["better"][:2]] == ["0", "2"]
+    low, high = found["runs"][0]["intervals"][found["main"]]
+    assert low <= found["runs"][0]["metrics"][found["main"]] <= high

@@ -9,7 +9,7 @@ from rich.console import Console
 from sklearn.metrics import f1_score
 
 from thawline.errors import DataError
-from thawline.evaluate.metrics import METRICS, main_metric
+from thawline.evaluate.metrics import GREATER, METRICS, main_metric
 from thawline.evaluate.summary import Summary, summarize
 from thawline.evaluate.tables import metrics_table, sentences
 from thawline.types import Prediction
@@ -128,12 +128,14 @@ def test_every_problem_has_its_answer() -> None:
         SINGLE: ("label", ["a", "b", "a"]),
         MULTI: ("labels", [["a"], ["b"], ["a", "b"]]),
         NUMBER: ("value", [1.0, 2.0, 4.0]),
+        "token_classification": ("tags", [["B-x"], ["O"], ["B-y", "O"]]),
+        "speech_recognition": ("text", ["one", "two words", "three"]),
     }
-    assert set(made) == set(METRICS)
+    assert {*made, "text_generation"} == set(METRICS)  # of which the whole prediction is compared
     for problem, (key, targets) in made.items():
         given: list[Any] = [{"id": f"e{i}", key: target} for i, target in enumerate(targets)]
         section = summarize(rows(targets), given, problem=problem, samples=10).section
-        assert section[main_metric(problem)] == (0 if problem == NUMBER else 1)
+        assert section[main_metric(problem)] == (1 if GREATER[main_metric(problem)] else 0)
 
 
 def rendered(section: dict[str, Any], width: int = 140) -> str:

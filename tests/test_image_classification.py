@@ -94,7 +94,9 @@ def test_contract(problem: str, models: dict[str, str]) -> None:
 def test_pixels_are_those_of_the_processor(models: dict[str, str]) -> None:
     task = task_of(models["vit"])
     items = task.encode(examples()[:3])
-    straight = task.processor([picture_of(n) for n in range(3)], return_tensors="pt")["pixel_values"]
+    straight = load_processor(models["vit"], "AutoImageProcessor")([picture_of(n) for n in range(3)], return_tensors="pt")[
+        "pixel_values"
+    ]
     assert torch.equal(task.collate(items).inputs["pixel_values"], straight)
     assert task.hollow(items).inputs["pixel_values"].shape == straight.shape
 
@@ -131,11 +133,17 @@ def test_augmentation_that_is_none(models: dict[str, str]) -> None:
         task_of(models["vit"]).augment(["flop"])
 
 
-def trained(folder: Path, model: str, output: Path, **settings: Any) -> Any:
+def trained(folder: Path, model: str, output: Path, model_settings: dict[str, Any] | None = None, **settings: Any) -> Any:
     train = {"num_train_epochs": 2, "batch_size": 8, "learning_rate": 1e-3, "threads": 1, "seed": 0} | settings.pop("train", {})
     said: list[str] = []
     run = tl.finetune(
-        str(folder), model=model, train=train, output={"dir": str(output)}, progress=False, say=said.append, **settings
+        str(folder),
+        model={"name": model, **(model_settings or {})},
+        train=train,
+        output={"dir": str(output)},
+        progress=False,
+        say=said.append,
+        **settings,
     )
     return run, said
 
@@ -187,3 +195,36 @@ def test_batch_norms_keep_their_statistics_unless_told(models: dict[str, str], f
     moved, _ = trained(folder, models["resnet"], tmp_path / "moved", train={"num_train_epochs": 1, "batch_norm": "batch"})
     assert all(torch.equal(buffer, before[name]) for name, buffer in statistics(str(frozen.folder / "model")).items())
     assert not any(torch.equal(b, before[name]) for name, b in statistics(str(moved.folder / "model")).items())
+
+
+@pytest.mark.parametrize("channels", [1, 5])
+def test_pictures_of_other_channels(channels: int, models: dict[str, str], tmp_path: Path) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    for number in range(24):
+        place = tmp_path / "data" / LABELS[number % 3] / f"{number}.{'png' if channels == 1 else 'tif'}"
+        place.parent.mkdir(exist_ok=True, parents=True)
+        if channels == 1:
+            picture_of(number).convert("L").save(place)
+        else:
+            tifffile.imwrite(
+                place,
+                np.repeat(np.asarray(picture_of(number))[..., :1], channels, 2),
+                photometric="minisblack",
+                planarconfig="contig",
+            )
+    run, said = trained(tmp_path / "data", models["resnet"], tmp_path / "run", model_settings={"in_channels": channels})
+    assert any(f"have {channels} channels" in line for line in said)
+    reloaded = transformers.AutoModelForImageClassification.from_pretrained(run.folder / "model")
+    assert reloaded.config.num_channels == channels
+    assert next(m for m in reloaded.modules() if isinstance(m, torch.nn.Conv2d)).in_channels == channels
+    assert len(run.predict(str(tmp_path / "data" / "dark"))) == 8
+
+
+def test_pictures_without_labels_are_answered_by_name(models: dict[str, str], folder: Path, tmp_path: Path) -> None:
+    run, _ = trained(folder, models["vit"], tmp_path / "run", train={"num_train_epochs": 1})
+    picture_of(1).save(tmp_path / "one.jpg")
+    (tmp_path / "some" / "deep").mkdir(parents=True)
+    for name in ("b.png", "deep/a.png"):
+        picture_of(2).save(tmp_path / "some" / name)
+    assert [p["id"] for p in run.predict(str(tmp_path / "some"))] == ["b.png", "deep/a.png"]
+    assert [p["id"] for p in run.predict(str(tmp_path / "one.jpg"))] == ["one.jpg"]

@@ -159,3 +159,22 @@ def test_bad_input() -> None:
         robustness(answered, lambda examples: [], ["lower"])
     with pytest.raises(DataError, match="'1' can be perturbed"):
         robustness(Answered([{"id": "1", "label": "a"}], answered.predictions, answered.problem, ("a",)), cased)
+
+
+def test_tags_are_measured_too() -> None:
+    examples = [{"id": str(i), "tokens": ["Oslo", "is", "small"], "label": ["B-place", "O", "O"]} for i in range(30)]
+
+    def cased_names(given: Sequence[Example]) -> list[Prediction]:
+        return [
+            {
+                "id": one["id"],
+                "tags": ["B-place" if word[0].isupper() and not word.isupper() else "O" for word in one["tokens"]],
+            }
+            for one in given
+        ]
+
+    found = robustness(
+        Answered(examples, cased_names(examples), "token_classification", ()), cased_names, ["lower", "spaces(0)"]
+    )
+    assert [(one["drop"], one["changed"]) for one in found["perturbations"]] == [(1.0, 1.0), (0.0, 0.0)]
+    assert found["metric"] == "f1"

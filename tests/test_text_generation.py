@@ -256,7 +256,7 @@ def test_documents_are_learned_whole_and_go_on(tmp_path: Path) -> None:
     assert one["text"] and one["tokens"] > 1
 
 
-@pytest.mark.parametrize("strategy", ["head", "freeze(2)", "layerwise", "gradual"])
+@pytest.mark.parametrize("strategy", ["head", "freeze(2)", "layerwise(full)", "gradual(full)"])
 def test_strategies_come_to_the_same_with_and_without_a_store(tmp_path: Path, strategy: str) -> None:
     path = chats(tmp_path, 40)
     runs = [

@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     from thawline.estimator import TextClassifier, TextRegressor
     from thawline.run.api import Run, evaluate, features, finetune, load_run, plan, resume
     from thawline.strategies.adaptive import adaptive
+    from thawline.strategies.bitfit import bitfit
     from thawline.strategies.discriminative import discriminative
     from thawline.strategies.gradual import gradual
     from thawline.strategies.layerwise import layerwise
+    from thawline.strategies.lora import lora
     from thawline.strategies.what import encoder, freeze, full, head
 
 # Loaded when first asked for, so that `import thawline` and `thawline --help` wait for no library.
@@ -35,6 +37,8 @@ _PUBLIC = {
     "encoder": "thawline.strategies.what",
     "freeze": "thawline.strategies.what",
     "layerwise": "thawline.strategies.layerwise",
+    "lora": "thawline.strategies.lora",
+    "bitfit": "thawline.strategies.bitfit",
     "discriminative": "thawline.strategies.discriminative",
     "gradual": "thawline.strategies.gradual",
     "adaptive": "thawline.strategies.adaptive",
@@ -48,6 +52,7 @@ __all__ = [
     "TextRegressor",
     "__version__",
     "adaptive",
+    "bitfit",
     "discriminative",
     "encoder",
     "evaluate",
@@ -59,6 +64,7 @@ __all__ = [
     "head",
     "layerwise",
     "load_run",
+    "lora",
     "plan",
     "resume",
 ]

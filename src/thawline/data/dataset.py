@@ -12,11 +12,12 @@ import pyarrow.compute as pc
 
 from thawline.data import check as checking
 from thawline.data import labels as labelling
-from thawline.data import split as splitting
 from thawline.data.cache import hash_bytes
 from thawline.data.columns import Columns, expect, infer
 from thawline.data.conversations import questions
+from thawline.data.divide import divided, held_back, sampled
 from thawline.data.examples import FILES, Examples
+from thawline.data.folds import dealt, softened
 from thawline.data.inputs import INPUTS, recognise, shaped
 from thawline.data.prepare import Part, canonical, label_codes, labelled
 from thawline.data.read import Source, read
@@ -24,9 +25,6 @@ from thawline.errors import DataError
 from thawline.types import Finding
 
 _NAMED = 20  # files that cannot be read, by name
-LEAST_VALIDATION = 200
-"""Validation examples from which on a part is held back for calibration."""
-VALIDATION_SIZE, TEST_SIZE = 0.1, 0.2
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ class Options:
     """What the section `data` of a recipe says, under the same names; docs/guides/data.md explains each.
 
     Sizes below 1 are shares, others numbers of rows; a size of 0 makes no such split. `split` is "auto" (stratified for
-    classes, else random) or a way to make splits, as in `group(author)`.
+    classes, else random) or a way to make splits, as in `group(author)`. `fold`, from 1 to `folds`, is held out.
     """
 
     encoding: str | None = None
@@ -54,6 +52,8 @@ class Options:
     drop_duplicates: bool = False
     max_train_samples: int | None = None
     max_eval_samples: int | None = None
+    folds: int | None = None
+    fold: int | None = None
     seed: int = 0
     inputs: str | None = None
     target: str | None = None
@@ -61,13 +61,17 @@ class Options:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Examples by split ("train", perhaps "validation" and "test"), what the columns are, and what was found."""
+    """Examples by split ("train", perhaps "validation" and "test"), what the columns are, and what was found.
+
+    With folds there is "fold", the one held out if any, and `pool` has all examples that were dealt out, in their order.
+    """
 
     splits: Mapping[str, Examples]
     columns: Columns
     findings: tuple[Finding, ...]
     name: str
     fingerprint: str
+    pool: Examples | None = None
 
 
 def load(data: object, options: Options | None = None, *, cache: Path) -> Dataset:
@@ -92,13 +96,18 @@ def load(data: object, options: Options | None = None, *, cache: Path) -> Datase
         parts, told = clean(parts, columns)
         findings += told
     findings += checking.overlaps(parts)
-    for divide in (_divided, _sampled, _held_back):
+    pool: Examples | None = None
+    if options.folds is not None:
+        parts, told, pool = dealt(parts, columns, options)
+        findings += told
+    for divide in (held_back,) if pool else (divided, sampled, held_back):
         parts, told = divide(parts, columns, options)
         findings += told
-    findings += checking.check(parts, columns)
+    found = checking.check(parts, columns)
+    findings += softened(found) if options.fold else found
     splits = {split: part.examples for split, part in parts.items()}
     fingerprint = hash_bytes(*(word for split, examples in splits.items() for word in (split, examples.fingerprint)))
-    return Dataset(splits, columns, tuple(findings), source.name, fingerprint)
+    return Dataset(splits, columns, tuple(findings), source.name, fingerprint, pool)
 
 
 def understood(source: Source, options: Options) -> tuple[Source, Columns, list[Finding]]:
@@ -257,66 +266,4 @@ def _without_duplicates(parts: Parts, columns: Columns) -> tuple[Parts, list[Fin
                 else ""
             )
             findings.append(Finding("note", "dropped_duplicates", text))
-    return kept, findings
-
-
-def _divided(parts: Parts, columns: Columns, options: Options) -> tuple[Parts, list[Finding]]:
-    """Make the splits that are not given: both from one table; validation, and test if its size is set, from train."""
-    one = "all" in parts
-    if one and options.split == "given":
-        raise DataError("data.split is given, but the data is one table without splits; expected a folder with train, test, …")
-    sizes = {
-        "test": (TEST_SIZE if one else 0.0) if options.test_size is None else options.test_size,
-        "validation": VALIDATION_SIZE if options.validation_size is None else options.validation_size,
-    }
-    makes = options.split != "given"
-    sizes = {split: size for split, size in sizes.items() if makes and size and split not in parts}
-    whole = parts.pop("all") if one else parts.pop("train")
-    findings = []
-    if "test" not in parts and "test" not in sizes:
-        findings.append(
-            Finding(
-                "note", "split", "there is no test split, so nothing final is measured (data.test_size makes one from train)"
-            )
-        )
-    if not sizes:
-        return {"train": whole, **parts}, findings
-    single = columns.problem == labelling.SINGLE
-    method = ("stratified" if single else "random") if options.split == "auto" else options.split
-    positions, notes = splitting.make(whole, method, sizes, classes=columns.labels if single else (), seed=options.seed)
-    made = {split: whole.select(rows) for split, rows in positions.items()}
-    for split in sizes:
-        of = f"{len(made[split])} of {len(whole)} rows of {'the data' if one else 'train'}"
-        text = f"{split}: {of}, {method} (no {split} split was given)"
-        findings.append(Finding("note", "split", text))
-    findings += [Finding("note", "split", note) for note in notes]
-    everything = {**made, **parts}
-    return {split: everything[split] for split in ("train", "validation", "test") if split in everything}, findings
-
-
-def _held_back(parts: Parts, columns: Columns, options: Options) -> tuple[Parts, list[Finding]]:
-    """Take a calibration split from a validation split that is large enough: what promises are made by chose nothing."""
-    part, labelled = parts.get("validation"), columns.problem in (labelling.SINGLE, labelling.MULTI)
-    if not labelled or not options.calibration_size or part is None or len(part) < LEAST_VALIDATION:
-        return parts, []
-    single = columns.problem == labelling.SINGLE
-    method, sizes = "stratified" if single else "random", {"calibration": options.calibration_size}
-    positions, _ = splitting.make(part, method, sizes, classes=columns.labels if single else (), seed=options.seed)
-    text = f"calibration: {len(positions['calibration'])} of {len(part)} rows of validation, {method}; they choose nothing"
-    held = {"validation": part.select(positions["train"]), "calibration": part.select(positions["calibration"])}
-    return {**parts, **held}, [Finding("note", "split", text)]
-
-
-def _sampled(parts: Parts, columns: Columns, options: Options) -> tuple[Parts, list[Finding]]:
-    """Cut the splits down to data.max_train_samples and data.max_eval_samples."""
-    kept, findings = {}, []
-    classes = columns.labels if columns.problem == labelling.SINGLE else ()
-    for split, part in parts.items():
-        key = "max_train_samples" if split == "train" else "max_eval_samples"
-        most: int | None = getattr(options, key)
-        if most is None or most >= len(part):
-            kept[split] = part
-            continue
-        kept[split] = part.select(splitting.sample(part, most, classes=classes, seed=options.seed))
-        findings.append(Finding("note", "sample", f"{split}: {most} of {len(part)} rows are used (data.{key})"))
     return kept, findings

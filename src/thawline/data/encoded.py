@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, final
@@ -56,17 +57,30 @@ class Encoded(Sequence[Item]):
         names = [name for name in table.column_names if name not in _APART and not name.endswith(_SHAPE)]
         self._views = [{name: _view(batch, name) for name in names} for batch in table.to_batches()]
         self._starts = np.cumsum([0, *(batch.num_rows for batch in table.to_batches())])
+        self._places: np.ndarray | None = None
+
+    def select(self, examples: np.ndarray) -> Encoded:
+        """Return the items of the examples at these places, int [M], in this order; nothing is copied or computed."""
+        other, places = copy.copy(self), examples
+        if self.owners is not None:
+            first, last = (np.searchsorted(self.owners, examples, side=side) for side in ("left", "right"))
+            other.owners = np.repeat(np.arange(len(examples)), last - first)
+            places = np.concatenate([np.arange(one, end) for one, end in zip(first, last, strict=True)])
+        other.lengths, other.full_lengths = self.lengths[places], self.full_lengths[places]
+        other._places = places if self._places is None else self._places[places]
+        return other
 
     def __len__(self) -> int:
         return len(self.lengths)
 
     def values(self, name: str) -> list[np.ndarray] | None:
-        """Return all numbers of one column, in chunks that are views of the file; None where there is no such column."""
+        """Return all numbers of one column of the file, in chunks that are views of it; None where there is no such column."""
         return [views[name].values for views in self._views] if name in self._views[0] else None
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
+        index = index if self._places is None else int(self._places[index])
         chunk = int(np.searchsorted(self._starts, index, side="right")) - 1
         row = index - self._starts[chunk]
         return {name: view[row] for name, view in self._views[chunk].items()}

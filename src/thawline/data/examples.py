@@ -64,6 +64,15 @@ class Examples(Sequence[Example]):
         chosen = np.flatnonzero(chosen) if chosen.dtype == np.bool_ else chosen.astype(np.int64)
         return Examples(self.table, chosen if self.indices is None else self.indices[chosen])
 
+    def places_of(self, others: Examples) -> np.ndarray[Any, Any] | None:
+        """Return where other rows of the same table stand among these, int64 [M]; None where not all of them do."""
+        if others.table is not self.table or others.indices is None or self.indices is None:
+            return None
+        place = np.full(self.table.num_rows, -1)
+        place[self.indices] = np.arange(len(self))
+        found: np.ndarray[Any, Any] = place[others.indices]
+        return found if (found >= 0).all() else None
+
     def column(self, name: str) -> pa.ChunkedArray:
         """Return the values of one column, in the order of the examples."""
         if self.indices is None:
@@ -83,8 +92,8 @@ class Examples(Sequence[Example]):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash, 32 hex digits, of the canonical columns of these rows in this order."""
-        names = [name for name in CANONICAL if name in self.table.column_names and name not in FILES]
+        """Hash, 32 hex digits, of the canonical columns of these rows in this order, and of where tokens stand in texts."""
+        names = [name for name in (*CANONICAL, "offsets") if name in self.table.column_names and name not in FILES]
         return hash_pieces(self.table.select(names).schema, self.pieces(names))
 
     @cached_property

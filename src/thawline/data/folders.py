@@ -87,6 +87,28 @@ def media(path: Path, cache: Path) -> Source | None:
     return Source(splits, tuple(_notes(tree, places, kind)), root.name, hash_bytes(*fingerprint))
 
 
+def loose(path: Path, cache: Path) -> Source | None:
+    """Read one picture or sound, or a folder of them whatever lies how deep, without labels; None where there are none.
+
+    It is for predicting: ids are the files' paths below the folder.
+    """
+    from thawline.data.read import Source  # which imports this module
+
+    if path.is_file():
+        root, files = path.absolute().parent, [(path.name,)] if _kind_of((path.name,)) else []
+    else:
+        root = Path(os.path.abspath(path))
+        files = [file for file in _tree(root).files if _kind_of(file)]
+    counts = Counter(_kind_of(file) for file in files)
+    if not counts:
+        return None
+    kind = max(counts, key=lambda name: counts[name]) or ""
+    rows = sorted(("", file) for file in files if _kind_of(file) == kind)
+    table = _table(root, rows, kind).drop_columns(["label"])
+    table = table.add_column(0, "id", pa.array(["/".join(file) for _, file in rows]))
+    return Source({"all": table}, (), path.stem, hash_bytes(kind, *digests(table.column(kind).to_pylist(), cache)))
+
+
 def _tree(root: Path) -> _Tree:
     tree = _Tree([], [])
     try:

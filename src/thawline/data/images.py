@@ -91,6 +91,12 @@ def _fault(value: Any) -> str:
     try:
         _picture(value, "L", least=1)
     except DataError as error:
+        if _head(value)[0][:4] in _TIFF:  # of many bands, perhaps, which Pillow does not read
+            try:
+                _of_tiff(value)
+            except UserError:
+                return str(error)
+            return ""
         return str(error)
     return ""
 

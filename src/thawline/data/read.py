@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from thawline.data import columnar, conll, delimited, folders, json_rows, memory, paths, speech
+from thawline.data import columnar, conll, delimited, folders, json_rows, lines, memory, paths, speech
 from thawline.data.cache import hash_bytes, hash_table
 from thawline.data.tables import Parser, through_cache
 from thawline.errors import DataError, did_you_mean
@@ -28,7 +28,7 @@ PARSERS: Mapping[str, Parser] = {
     ".bio": conll.parse,
     ".iob": conll.parse,
     ".iob2": conll.parse,
-    ".txt": conll.parse,
+    ".txt": lines.parse,
     ".conllu": conll.parse,
 }
 _ALIASES = {
@@ -63,7 +63,8 @@ def read(data: object, *, encoding: str | None = None, cache: Path) -> Source:
         path = Path(data).expanduser()
         if path.is_dir():
             return _of_folder(path, encoding, cache)
-        return _located(_file(path, encoding, cache), path.parent)
+        alone = (speech.layout(path, cache) or folders.loose(path, cache)) if path.is_file() else None
+        return alone or _located(_file(path, encoding, cache), path.parent)
     if isinstance(data, Mapping) and data and all(isinstance(key, str) and key.lower() in SPLITS for key in data):
         return _several(data, encoding, cache)
     if type(data).__module__.startswith("datasets.") and isinstance(data, Mapping):
@@ -80,6 +81,8 @@ def _of_folder(path: Path, encoding: str | None, cache: Path) -> Source:
     if _is_saved(path):
         return _located(_saved(path), path)
     of_files = speech.layout(path, cache) or folders.media(path, cache)
+    if of_files is None and not any(_is_table(entry) for entry in path.iterdir() if entry.is_file()):
+        of_files = folders.loose(path, cache)
     return of_files or _located(_folder(path, encoding, cache), path)
 
 

@@ -80,6 +80,32 @@ def sample(part: Part, most: int, *, classes: tuple[str, ...] = (), seed: int = 
     return np.sort(chosen)
 
 
+def deal(part: Part, method: str, folds: int, *, classes: tuple[str, ...] = (), seed: int = 0) -> Array:
+    """Return the fold of each row, int64 [N], 0 to `folds` - 1; `method` and `classes` are those of `make`, without `time`.
+
+    Folds are as equal in size, and with `stratified` in each class, as can be where what belongs together is not torn.
+    Raises DataError.
+    """
+    call = _method(method)
+    if call.name == "time":
+        raise DataError(
+            f"data.split is {method}, and there are no folds in time: most would be foretold from what came after them. "
+            "Expected another, such as data.split=auto; or leave data.folds out, so that the latest rows are the test split."
+        )
+    if call.name == "hash":
+        fold = (_mixed(part.keys, 0) % np.uint64(folds)).astype(np.int64)
+    else:
+        units = _ranked(part, call, seed)
+        stratified = call.name == "stratified" and len(classes) > 0
+        code = _least(class_codes(part, classes), units) if stratified else np.zeros(len(units.size), np.int64)
+        fold = _evenly(code, units, folds)[units.of]
+    if len(np.unique(fold)) < folds:
+        texts = len(np.unique(part.keys))
+        what = f"{len(part)} examples ({texts} different texts) are too few to be dealt into {folds} folds by {method}"
+        raise DataError(f"{what}; expected something in each; try data.folds=2.")
+    return fold
+
+
 def quotas(counts: Array, total: int, *, low: Array, high: Array) -> Array:
     """Share `total` out in proportion to `counts` [C] by largest remainders, each share between `low` and `high`, int64 [C].
 
@@ -132,10 +158,34 @@ def _ranked(part: Part, call: Call, seed: int) -> _Units:
     return _Units(of, _mixed(keys, seed), np.bincount(of))
 
 
-def _by_rank(units: _Units, codes: Array, sizes: Mapping[str, float], *, keep: int) -> tuple[Array, Array]:
-    """Take units by rank, class by class, for each split in turn; the split of each row [N] and the classes left whole."""
+def _least(codes: Array, units: _Units) -> Array:
+    """Return the lowest code of the rows of each unit."""
     code = np.full(len(units.size), np.iinfo(np.int64).max)
     np.minimum.at(code, units.of, codes)
+    return code
+
+
+def _evenly(code: Array, units: _Units, folds: int) -> Array:
+    """Return the fold of each unit: the large ones first, each to the fold that has the least of its class, then of all."""
+    fold = np.empty(len(code), np.int64)
+    have = np.zeros((int(code.max()) + 1, folds), np.int64)
+    order = np.lexsort((units.rank, code, -units.size))
+    alone = units.size[order] == 1
+    for unit in order[~alone].tolist():
+        fold[unit] = best = np.lexsort((have.sum(0), have[code[unit]]))[0]
+        have[code[unit], best] += units.size[unit]
+    for one in np.unique(code[order[alone]]).tolist():  # the same for all units of one row at once
+        some = order[alone][code[order[alone]] == one]
+        levels = have[one][:, None] + np.arange(len(some))
+        total = np.broadcast_to(have.sum(0)[:, None], levels.shape)
+        fold[some] = np.lexsort((total.ravel(), levels.ravel()))[: len(some)] // len(some)
+        have[one] += np.bincount(fold[some], minlength=folds)
+    return fold
+
+
+def _by_rank(units: _Units, codes: Array, sizes: Mapping[str, float], *, keep: int) -> tuple[Array, Array]:
+    """Take units by rank, class by class, for each split in turn; the split of each row [N] and the classes left whole."""
+    code = _least(codes, units)
     total = int(units.size.sum())
     split = np.full(len(units.size), len(sizes))
     counts = np.bincount(code, weights=units.size).astype(np.int64)

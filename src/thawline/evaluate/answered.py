@@ -14,10 +14,13 @@ from numpy.typing import NDArray
 
 from thawline.data.examples import Examples
 from thawline.errors import DataError
+from thawline.evaluate.metrics import METRICS
+from thawline.evaluate.summary import ANSWER, answers
 from thawline.types import Example, Prediction
 
 Array = NDArray[Any]
-_ANSWER = {"single_label_classification": "label", "multi_label_classification": "labels", "regression": "value"}
+CLASSES = ("single_label_classification", "multi_label_classification")
+"""Problems whose answers are right or wrong labels."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +28,8 @@ class Answered:
     """Labelled examples beside what a model said of them, aligned: one prediction per example, in the same order.
 
     `examples` are dicts with "id", inputs, "label" and the user's other columns, or a memory-mapped `Examples`; `problem` is
-    one of "single_label_classification", "multi_label_classification" and "regression"; `labels` are those of the model, by
-    output. The views are arrays, made once. Raises DataError where an example has no label, or there are no examples.
+    an entry of `thawline.evaluate.metrics.METRICS`; `labels` are those of the model, by output. The views are arrays, made
+    once. Raises DataError where an example has no label, or there are no examples.
 
     >>> examples = [{"id": "1", "label": "no"}, {"id": "2", "label": "perhaps"}]
     >>> said: list[Prediction] = [{"id": i, "label": "no", "scores": {"no": 0.9, "yes": 0.1}} for i in "12"]
@@ -41,7 +44,7 @@ class Answered:
     labels: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        assert self.problem in _ANSWER, self.problem
+        assert self.problem in METRICS, self.problem
         assert len(self.examples) == len(self.predictions), (
             f"{len(self.examples)} examples, {len(self.predictions)} predictions"
         )
@@ -78,7 +81,7 @@ class Answered:
         """What the examples' "label" says: a name, a list of names, or a number each."""
         targets = self.column("label")
         missing = sum(target is None for target in targets)
-        if missing:
+        if missing and self.problem in ANSWER:
             raise DataError(
                 f"{missing:,} of {len(self):,} examples have no label; predictions can only be evaluated on labelled ones. "
                 "Without labels, use: thawline predict"
@@ -87,18 +90,21 @@ class Answered:
 
     @cached_property
     def true(self) -> Array:
-        """Label numbers, int [N], -1 where the model does not know the label; bool [N, C] with several; else float [N]."""
+        """Label numbers, int [N], -1 where the model does not know the label; bool [N, C] with several; float [N] of numbers.
+
+        Of other problems: what the metrics take, objects [N].
+        """
         return self._encode(self.targets)
 
     @cached_property
     def predicted(self) -> Array:
         """What the model answered, in the form of `true`."""
-        return self._encode([prediction[_ANSWER[self.problem]] for prediction in self.predictions])  # type: ignore[literal-required]
+        return self._encode(answers(self.predictions, self.problem))
 
     @property
     def has_scores(self) -> bool:
         """Whether the predictions say how likely each label is."""
-        return self.problem != "regression" and "scores" in self.predictions[0]
+        return self.problem in CLASSES and "scores" in self.predictions[0]
 
     @cached_property
     def scores(self) -> Array:
@@ -117,14 +123,14 @@ class Answered:
     def unknown(self) -> Array:
         """Whether an example has a label that the model does not know, bool [N]."""
         if not self.several:
-            return np.asarray(self.true == -1) if self.problem != "regression" else np.zeros(len(self), dtype=bool)
+            return np.asarray(self.true == -1) if self.problem in CLASSES else np.zeros(len(self), dtype=bool)
         known = set(self.labels)
         return np.array([not known.issuperset(names) for names in self.targets])
 
     @cached_property
     def right(self) -> Array:
         """Whether the answer is right, bool [N]; with several labels, whether all of them are."""
-        assert self.problem != "regression", "a number is not right or wrong"
+        assert self.problem in CLASSES, "only labels are right or wrong"
         same = self.true == self.predicted
         return np.asarray((same.all(axis=1) if self.several else same) & ~self.unknown)
 
@@ -150,6 +156,11 @@ class Answered:
     def _encode(self, values: Iterable[Any]) -> Array:
         if self.problem == "regression":
             return np.fromiter(values, dtype=float, count=len(self))
+        if self.problem not in CLASSES:
+            found = np.empty(len(self), dtype=object)
+            for place, value in enumerate(values):
+                found[place] = value
+            return found
         index = {name: place for place, name in enumerate(self.labels)}
         if not self.several:
             return np.fromiter((index.get(name, -1) for name in values), dtype=np.int64, count=len(self))

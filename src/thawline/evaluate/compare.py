@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from thawline.errors import DataError
-from thawline.evaluate.answered import Answered
+from thawline.evaluate.answered import CLASSES, Answered
 from thawline.evaluate.intervals import LEVEL, bootstrap, collapse
 from thawline.evaluate.metrics import GREATER, METRICS, main_metric
-from thawline.evaluate.resample import Array, Statistic, statistic
+from thawline.evaluate.resample import Array, Sums
 from thawline.evaluate.same_examples import same_examples
 
 _PER_PAIR = 100  # resamples for each pair, so that a p value can be small enough to stand Holm's correction
@@ -31,11 +31,12 @@ def compare(
 ) -> dict[str, Any]:
     """Compare what several models said of the same examples, matched by id; returns a dict for JSON.
 
-    "runs" has the metrics and the `facts` (seconds, memory, size) of each; "pairs" has, for each two, the differences "after"
-    minus "before" with 95 % intervals from paired resamples (of whole `groups`, names or numbers [N] in the first run's order,
-    where given), McNemar's exact test, and up to `shown` examples that became wrong and right; "ranking" is by the metric
-    `main` and says which pairs it leaves undecided: those whose p value of that metric, from the same resamples and corrected
-    by Holm over the pairs, is not below 0.05. Raises DataError where the examples are not the same.
+    "runs" has the metrics, their 95 % intervals and the `facts` (seconds, memory, size) of each; "pairs" has, for each two, the
+    differences "after" minus "before" with 95 % intervals from paired resamples (of whole `groups`, names or numbers [N] in the
+    first run's order, where given), McNemar's exact test, and up to `shown` examples that became wrong and right, of other
+    answers than labels worse and better; "ranking" is by the metric `main` and says which pairs it leaves undecided: those whose
+    p value of that metric, from the same resamples and corrected by Holm over the pairs, is not below 0.05. Raises DataError
+    where the examples are not the same.
     Sources: McNemar 1947; Holm 1979; Efron & Tibshirani 1993, chapters 13 and 16.
     """
     if len(runs) < 2:
@@ -59,7 +60,15 @@ def compare(
         "n": len(first),
         "problem": first.problem,
         "main": main,
-        "runs": [{"name": name, "metrics": values[name], "facts": dict((facts or {}).get(name, {}))} for name in aligned],
+        "runs": [
+            {
+                "name": name,
+                "metrics": values[name],
+                "intervals": {metric: list(_interval(drawn[name][metric])) for metric in values[name]},
+                "facts": dict((facts or {}).get(name, {})),
+            }
+            for name in aligned
+        ],
         "pairs": pairs,
         "ranking": _ranking(values, pairs, main),
     }
@@ -101,20 +110,19 @@ def collapsed(columns: list[Array]) -> tuple[list[Array], int | Array]:
 def _drawn(aligned: Mapping[str, Answered], groups: Array | None, *, samples: int, seed: int) -> dict[str, dict[str, Array]]:
     """Return each metric of each run in each resample, [S]; all runs see the same draws."""
     first = next(iter(aligned.values()))
-    columns = [first.true, *(one.predicted for one in aligned.values())]
-    n: int | Array = len(first)
+    scoring, n = METRICS[first.problem], len(first)
+    kept: list[Array] = [scoring.terms(first.true, one.predicted) for one in aligned.values()]
+    drawn_from: int | Array = n
     if groups is None:
-        columns, n = collapsed(columns)
-    each: dict[str, Statistic] = {
-        name: statistic(first.problem, columns[0], one) for name, one in zip(aligned, columns[1:], strict=True)
-    }
+        kept, drawn_from = collapsed(kept)
+    each = {name: scoring.statistic(terms) for name, terms in zip(aligned, kept, strict=True)}
     seen: list[dict[str, Mapping[str, Array]]] = []
 
     def look(counts: Array) -> dict[str, Array]:
         seen.append({name: compute(counts) for name, compute in each.items()})
         return {}
 
-    bootstrap(look, n, samples=samples, seed=seed, groups=groups)
+    bootstrap(look, drawn_from, samples=samples, seed=seed, groups=groups)
     return {name: {m: np.concatenate([some[name][m] for some in seen]) for m in seen[0][name]} for name in aligned}
 
 
@@ -125,38 +133,52 @@ def _differences(
     found: dict[str, Any] = {}
     for metric in values[before]:
         minus = drawn[after][metric] - drawn[before][metric]
-        low, high = np.quantile(minus, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        low, high = _interval(minus)
         beyond = min(int((minus <= 0).sum()), int((minus >= 0).sum()))
         found[metric] = {
             "value": values[after][metric] - values[before][metric],
-            "low": float(low),
-            "high": float(high),
+            "low": low,
+            "high": high,
             "p": min(1.0, 2 * (1 + beyond) / (1 + len(minus))),
         }
     return found
 
 
+def _interval(drawn: Array) -> tuple[float, float]:
+    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
+
+
 def _changes(aligned: Mapping[str, Answered], pair: tuple[str, str], *, shown: int) -> dict[str, Any]:
     """Return how many examples became wrong and right, McNemar's test of that, and the most confident of them.
 
-    Of numbers: how many came further from the truth and nearer, and those that moved most.
+    Of other answers than labels: how many became worse and better by themselves, and those that moved most.
     """
     before, after = (aligned[name] for name in pair)
-    if before.problem == "regression":
-        moved = abs(after.predicted - after.true) - abs(before.predicted - before.true)
+    if before.problem in CLASSES:
+        lost, won = (_surest(after, before.right & ~after.right), _surest(before, after.right & ~before.right))
+        test, worse, better = {"mcnemar": {"p": mcnemar(len(lost), len(won))}}, "to_wrong", "to_right"
+    else:
+        moved = _loss_of_each(after) - _loss_of_each(before)
         places = np.argsort(-moved, kind="stable"), np.argsort(moved, kind="stable")
         lost, won = (order[some[order]] for order, some in zip(places, (moved > 0, moved < 0), strict=True))
-        test = {}
-    else:
-        lost, won = (_surest(after, before.right & ~after.right), _surest(before, after.right & ~before.right))
-        test = {"mcnemar": {"p": mcnemar(len(lost), len(won))}}
-    worse, better = ("further", "nearer") if before.problem == "regression" else ("to_wrong", "to_right")
+        test, worse, better = {}, "worse", "better"
     return {
         "changed": {worse: len(lost), better: len(won)},
         **test,
         worse: [_example(before, after, int(place)) for place in lost[:shown]],
         better: [_example(before, after, int(place)) for place in won[:shown]],
     }
+
+
+def _loss_of_each(answered: Answered) -> Array:
+    """Return how bad each answer is by itself, float [N]: how far off a number is, else the main metric of that example."""
+    if answered.problem == "regression":
+        return np.asarray(abs(answered.predicted - answered.true))
+    scoring = METRICS[answered.problem]
+    sums = scoring.statistic(scoring.terms(answered.true, answered.predicted))
+    assert isinstance(sums, Sums), "an example alone has no metric"
+    return np.asarray(sums.finish(sums.terms)[scoring.main] * (-1 if GREATER[scoring.main] else 1))
 
 
 def _surest(wrong: Answered, where: Array) -> Array:
@@ -174,7 +196,7 @@ def _example(before: Answered, after: Answered, place: int) -> dict[str, Any]:
 
 def _answer(answered: Answered, place: int) -> Any:
     said = answered.predictions[place]
-    return next(value for key, value in said.items() if key in ("label", "labels", "value"))
+    return next((value for key, value in said.items() if key in ("label", "labels", "value", "tags", "text")), None)
 
 
 def _correct(pairs: Sequence[dict[str, Any]], main: str) -> None:

@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 
 from thawline.errors import DataError
-from thawline.evaluate.answered import Answered
+from thawline.evaluate.answered import CLASSES, Answered
 from thawline.evaluate.baselines import unspaced
 from thawline.evaluate.compare import collapsed, mcnemar
 from thawline.evaluate.intervals import paired_difference
 from thawline.evaluate.metrics import GREATER, METRICS, main_metric
 from thawline.evaluate.perturb import USUAL, Perturbation, input_of, perturbation, perturbed
-from thawline.evaluate.resample import statistic
 from thawline.types import Example, Prediction, Predictor
 
 _CHUNK = 256  # perturbed examples in memory at a time
@@ -94,10 +93,11 @@ def _answer(prediction: Prediction) -> Prediction:
 
 
 def _drop(before: Answered, after: Answered, main: str, *, samples: int, seed: int) -> dict[str, Any]:
-    (true, *said), n = collapsed([before.true, before.predicted, after.predicted])
-    one, other = (statistic(before.problem, true, predicted) for predicted in (said if GREATER[main] else reversed(said)))
+    scoring = METRICS[before.problem]
+    kept, n = collapsed([scoring.terms(before.true, one.predicted) for one in (before, after)])
+    one, other = map(scoring.statistic, kept if GREATER[main] else reversed(kept))
     found = paired_difference(one, other, n, samples=samples, seed=seed)[main]
-    value = METRICS[before.problem](before.true, after.predicted)[main]
+    value = scoring(before.true, after.predicted)[main]
     return {
         "value": value,
         "drop": found.value,
@@ -110,7 +110,7 @@ def _drop(before: Answered, after: Answered, main: str, *, samples: int, seed: i
 def _became_wrong(
     before: Answered, after: Answered, change: Perturbation, *, kind: str, shown: int, seed: int
 ) -> dict[str, Any]:
-    if before.problem == "regression":
+    if before.problem not in CLASSES:
         return {}
     lost, won = before.right & ~after.right, after.right & ~before.right
     examples = []

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from thawline.errors import DataError
-from thawline.evaluate.answered import Answered
+from thawline.evaluate.answered import CLASSES, Answered
 
 _INPUTS = ("text", "text_pair", "tokens")
 _HOW = "To compare them on one labelled file, type: thawline compare RUN RUN --data FILE"
@@ -25,13 +25,11 @@ def same_examples(runs: Mapping[str, Answered]) -> dict[str, Answered]:
         if answered.problem != first.problem:
             raise DataError(f"{name} is of {first.problem}, {other} of {answered.problem}; they cannot be compared.")
         found[other] = _in_order(_places(other, answered), (name, places), (other, answered))
-        _same(
-            ("label", [_said(one) for one in first.targets]), [_said(one) for one in found[other].targets], (name, first, other)
-        )
+        _same(("label", _said(first)), _said(found[other]), (name, first, other))
         for column in _INPUTS:
             _same((column, first.column(column)), found[other].column(column), (name, first, other))
     labels = {label for answered in found.values() for label in answered.labels}
-    if first.problem != "regression":
+    if first.problem in CLASSES:
         said = [prediction.get("labels", prediction.get("label")) for one in found.values() for prediction in one.predictions]
         labels |= {label for some in (*first.targets, *said) for label in ([some] if isinstance(some, str) else some or ())}
     return {name: replace(answered, labels=tuple(sorted(labels))) for name, answered in found.items()}
@@ -68,8 +66,8 @@ def _same(column: tuple[str, Sequence[object]], values: Sequence[object], of: tu
         raise DataError(f"{len(differ):,} examples have another {what} in {other} than in {name} ({where}); {example}. {_HOW}")
 
 
-def _said(target: object) -> object:
-    return sorted(target) if isinstance(target, list | tuple) else target
+def _said(answered: Answered) -> list[object]:
+    return list(map(sorted, answered.targets)) if answered.several else answered.targets
 
 
 def _few(ids: Iterable[str]) -> str:

@@ -17,7 +17,7 @@ from thawline.evaluate.resample import Array, Scoring
 from thawline.evaluate.scores.labels import ranked
 from thawline.types import Example, Finding, Prediction
 
-_ANSWER = {
+ANSWER = {
     "single_label_classification": "label",
     "multi_label_classification": "labels",
     "regression": "value",
@@ -88,9 +88,9 @@ def summarize(
 
 def answers(predictions: Sequence[Prediction], problem: str) -> list[Any]:
     """Return what of predictions is compared with the targets of a problem."""
-    if problem not in _ANSWER:
+    if problem not in ANSWER:
         return list(predictions)
-    return [prediction[_ANSWER[problem]] for prediction in predictions]  # type: ignore[literal-required]
+    return [prediction[ANSWER[problem]] for prediction in predictions]  # type: ignore[literal-required]
 
 
 def _targets(examples: Sequence[Example], predictions: Sequence[Prediction], problem: str) -> list[Any]:
@@ -99,7 +99,7 @@ def _targets(examples: Sequence[Example], predictions: Sequence[Prediction], pro
     for place, (example, prediction) in enumerate(zip(examples, predictions, strict=True)):
         assert example["id"] == prediction["id"], f"prediction {place} is of {prediction['id']!r}, not of {example['id']!r}"
         targets.append(example.get("label"))
-    missing = sum(target is None for target in targets) if problem in _ANSWER else 0
+    missing = sum(target is None for target in targets) if problem in ANSWER else 0
     if missing or not targets:
         what = f"{missing:,} of {len(targets):,} examples have no label" if targets else "There are no examples"
         raise DataError(f"{what}; predictions can only be measured on labelled ones. Without labels, use: thawline predict")

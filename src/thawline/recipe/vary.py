@@ -106,10 +106,10 @@ def _at_odds(recipe: Recipe, grid: dict[str, list[Any]]) -> Iterator[str]:
     if FOLD in grid:
         if SEED in grid:
             which = "train.seeds" if recipe.train.seeds else f"vary.{SEED}"
-            yield f"{which}: stands beside data.folds; expected one of the two: each says how far results differ; leave one out."
+            yield f"{which}: stands beside data.folds; expected one of the two, as each says how far results differ; leave one out."
         for key in recipe.vary:
             if key.startswith("data.") and key not in _SAME_EXAMPLES:
-                yield f"vary.{key}: cannot vary beside data.folds: all are measured on the same folds; start a run for each value."
+                yield f"vary.{key}: cannot vary beside data.folds: all share the same folds; start a run for each value."
 
 
 def _judgeable(recipe: Recipe) -> Recipe:

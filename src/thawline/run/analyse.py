@@ -32,7 +32,12 @@ _PROBLEMS = (*_CLASSES, "regression")
 def answered(examples: Sequence[Example], predictions: Sequence[Prediction], saved: SavedModel) -> Answered | None:
     """Return labelled examples beside their predictions, or None for a problem that is not one of labels or numbers."""
     task = saved.task
-    return Answered(examples, predictions, task.problem, task.labels) if task.problem in _PROBLEMS else None
+    return Answered(examples, predictions, task.problem, task.labels) if with_labels(task.problem) else None
+
+
+def with_labels(problem: str) -> bool:
+    """Whether answers to a problem are labels or numbers, which can be looked behind."""
+    return problem in _PROBLEMS
 
 
 def calibrate(saved: SavedModel, chosen: Sequence[Example], held: Sequence[Example], *, folder: RunFolder) -> Mapping[str, Any]:
@@ -59,17 +64,20 @@ def calibrate(saved: SavedModel, chosen: Sequence[Example], held: Sequence[Examp
     return {"temperature": [float(one) for one in found], "n": len(first)}
 
 
-def analyse(given: Answered, folder: RunFolder, recipe: Recipe, *, fitted: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def analyse(
+    given: Answered, folder: RunFolder | None, recipe: Recipe, *, fitted: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Return the sections of analysis.json for one labelled set; `fitted` is what `calibrate` returned.
 
-    Classes, curves, calibration, abstention and label sets are there for labels, mistakes and slices for numbers too.
+    `folder` has the examples that promises are made by; None: nothing is promised. Classes, curves, calibration, abstention and
+    label sets are there for labels, mistakes and slices for numbers too.
     """
     options: dict[str, Any] = {"samples": max(1, recipe.evaluate.bootstrap_samples), "seed": recipe.train.seed}
     found: dict[str, Any] = {"mistakes": mistakes(given), "slices": slices(given, seed=recipe.train.seed)}
     if given.problem in _CLASSES and given.has_scores:
         found |= {"classes": classes(given, **options), "curves": curves(given)}
         found["calibration"] = calibration(given, **options) | {"fitted": dict(fitted or {})}
-        held = _held(folder, given)
+        held = _held(folder, given) if folder is not None else None
         if held is not None:
             found["abstention"] = abstention(held, given)
             found["conformal"] = conformal(held, given, seed=recipe.train.seed)

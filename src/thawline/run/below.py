@@ -61,7 +61,9 @@ def cuts_of(prepared: Prepared, assembled: Assembled, *, say: Say) -> tuple[int,
     if not lines:
         return ()
     if prepared.task.mixes:
-        say("note: the frozen part is computed anew each time: examples are mixed or packed with one another before they go through it")
+        say(
+            "note: the frozen part is computed anew each time: examples are mixed or packed with one another before they go through it"
+        )
         return ()
     cache = cache_of(assembled.recipe) / "verdicts"
     path = cache / f"{_verdict_key(prepared, assembled, lines)}.json"
@@ -98,7 +100,9 @@ def _verdicts(prepared: Prepared, assembled: Assembled, lines: list[int]) -> dic
     except ModelError as error:
         return {str(line): str(error) for line in lines}
     bare = [replace(data, targets=None).batch(part).inputs for part in parts]
-    return {str(line): refusal(replay, line, batches) or of_targets(replay, line, zip(batches, bare, strict=True)) for line in lines}
+    return {
+        str(line): refusal(replay, line, batches) or of_targets(replay, line, zip(batches, bare, strict=True)) for line in lines
+    }
 
 
 def _verdict_key(prepared: Prepared, assembled: Assembled, lines: list[int]) -> str:
@@ -273,9 +277,12 @@ class Keeper:
     def _decided(self, cut: int, view: Outlook) -> bool:
         """Tell whether storing at a depth is predicted to win and has room, saying why."""
         name = f"{view.size / 1e6:,.0f} MB of outputs of the frozen part (depth {cut})"
-        times = f"predicted {view.stored:.1f} s with, {view.computed:.1f} s without"
+        recipe, others = self.assembled.recipe, ""
+        if recipe.data.fold is not None and not view.pays:  # the other folds read most of these examples too
+            view, others = view.over(1 + (recipe.data.folds or 0)), " over all folds"
+        times = f"predicted {view.stored:.1f} s with, {view.computed:.1f} s without{others}"
         room = self.store.largest()
-        stored = view.size <= room and (view.pays or self.assembled.recipe.store.features is True)
+        stored = view.size <= room and (view.pays or recipe.store.features is True)
         why = times if view.size <= room else f"there is room for {room / 1e6:,.0f} MB"
         self.say(f"note: {name} are {'' if stored else 'not '}stored: {why}")
         return stored

@@ -11,7 +11,7 @@ import torch
 
 from thawline.errors import MachineError, RunError
 from thawline.memory import PeakMemory, available_bytes
-from thawline.recipe import Recipe
+from thawline.recipe import Recipe, grid_of
 from thawline.run.assemble import Assembled, Decisions, Footing, assemble, decide, judge_of, loop_of
 from thawline.run.below import cuts_of, prefix_of, with_views
 from thawline.run.finish import ending_seconds, measure_saved, save, train_section
@@ -33,7 +33,7 @@ _LEAST_MEMORY = 200 << 20
 
 def carry_out(recipe: Recipe, say: Say, *, progress: bool = True) -> RunFolder:
     """Carry out a recipe in a new folder and return it. What the user got wrong is raised before anything is written."""
-    if recipe.vary:
+    if grid_of(recipe):
         from thawline.run.trials import carry_out_trials  # which is made of what follows
 
         return carry_out_trials(recipe, say, progress=progress)
@@ -61,7 +61,7 @@ def resume(folder: RunFolder, say: Say, *, progress: bool = True) -> RunFolder:
     if folder.finished:
         say(f"{folder.path} is finished; its metrics are in {folder.path / 'metrics.json'}.")
         return folder
-    if recipe.vary:
+    if grid_of(recipe):
         from thawline.run.trials import resume_trials
 
         return resume_trials(folder, say, progress=progress)
@@ -137,7 +137,7 @@ class Job:
     def run(self) -> RunFolder:
         """Do it."""
         trained = self.train()
-        return self.end(self.folder, trained.loop, self.section(trained))
+        return self.end(self.folder, trained.loop, {"train": self.section(trained)})
 
     def train(self) -> Trained:
         """Train to the end, from the last checkpoint where there is one; raises DivergedError and MachineError."""
@@ -160,16 +160,21 @@ class Job:
         section = train_section(self.prepared, trained.loop.state, peak_memory_mb=trained.peak_memory_mb)
         return section | beside(self.folder.read("plan.json"), self.frozen, whole=not self.resumed)
 
-    def end(self, folder: RunFolder, loop: Loop, train: dict[str, Any]) -> RunFolder:
-        """Save the best weights as the model of `folder`, measure it, and return the folder; `train` is for metrics.json."""
+    def keep(self, folder: RunFolder, loop: Loop) -> None:
+        """Save the best weights as the model of `folder`."""
         best = loop.checkpoints.best_weights() if self.assembled.recipe.train.load_best_model_at_end else None
         if best is not None:
             loop.learner.load_weights(best)
         self.light.restore()
-        self.say("note: measuring the saved model")
         if self.device.is_main:
             save(self.prepared, self.assembled, folder)
-            measure_saved(self.prepared, folder, train, device=str(self.device.device), say=self.say)
+
+    def end(self, folder: RunFolder, loop: Loop, sections: dict[str, Any]) -> RunFolder:
+        """Keep the model in `folder`, measure it, and return the folder; `sections` are more ones of metrics.json."""
+        self.keep(folder, loop)
+        self.say("note: measuring the saved model")
+        if self.device.is_main:
+            measure_saved(self.prepared, folder, sections, device=str(self.device.device), say=self.say)
         self.device.wait()
         return folder
 

@@ -10,7 +10,7 @@ from pyarrow import parquet
 from thawline.data.cache import cache_folder, written_aside
 from thawline.data.dataset import Dataset, Options, load
 from thawline.data.read import read
-from thawline.recipe import Recipe
+from thawline.recipe import Recipe, seed_of_data
 from thawline.tasks.base import task_class
 
 
@@ -40,4 +40,4 @@ def options_of(recipe: Recipe) -> Options:
     kind = task_class(recipe.task.name) if recipe.task.name != "auto" else None
     needs: dict[str, Any] = {"inputs": kind.inputs, "target": kind.target} if kind is not None else {}
     problem = None if recipe.task.problem == "auto" else recipe.task.problem
-    return Options(**own, **needs, problem=problem, seed=recipe.train.seed)
+    return Options(**{**own, **needs, "problem": problem, "seed": seed_of_data(recipe)})

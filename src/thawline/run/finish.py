@@ -45,25 +45,31 @@ def save(prepared: Prepared, assembled: Assembled, folder: RunFolder) -> None:
     prepared.task.save(folder.model)
 
 
-def measure_saved(prepared: Prepared, folder: RunFolder, train: dict[str, Any], *, device: str, say: Say) -> None:
+def measure_saved(prepared: Prepared, folder: RunFolder, beside: Mapping[str, Any], *, device: str, say: Say) -> None:
     """Measure the saved model, not the one in memory, and write predictions and `metrics.json`, which ends the run.
 
-    `train` is the section of that name.
+    `beside` are its sections that are not of a set of this model: "train", and what seeds or folds say together.
     """
-    splits, fitted = prepared.dataset.splits, None
-    saved = SavedModel(folder, device=device, dtype="float32" if "calibration" in splits else None)
-    if "calibration" in splits:
-        fitted = calibrate(saved, splits["validation"], splits["calibration"], folder=folder)
-        saved = saved if saved.dtype == prepared.recipe.predict.dtype else SavedModel(folder, device=device)
+    splits, (saved, fitted) = prepared.dataset.splits, ready(prepared, folder, device=device)
     metrics: dict[str, Any] = {}
     for split in (split for split in ("test", "validation") if split in splits):
-        beside = splits["train"] if split == "test" else None
-        found = evaluated(saved, splits[split], folder, name=split, train=beside, say=say)
+        train = splits["train"] if split == "test" else None
+        found = evaluated(saved, splits[split], folder, name=split, train=train, say=say)
         if not metrics:
             keep_analysis(folder, split, found.given, fitted=fitted)
         metrics[split] = found.summary.section
-    folder.write("metrics.json", metrics | {"train": train})
+    folder.write("metrics.json", {**metrics, **beside})
     write_report(folder)
+
+
+def ready(prepared: Prepared, folder: RunFolder, *, device: str) -> tuple[SavedModel, Mapping[str, Any] | None]:
+    """Return the saved model, calibrated where examples were held back for that, and what `calibrate` says."""
+    splits = prepared.dataset.splits
+    if "calibration" not in splits:
+        return SavedModel(folder, device=device), None
+    saved = SavedModel(folder, device=device, dtype="float32")
+    fitted = calibrate(saved, splits["validation"], splits["calibration"], folder=folder)
+    return saved if saved.dtype == prepared.recipe.predict.dtype else SavedModel(folder, device=device), fitted
 
 
 def write_report(folder: RunFolder) -> Path:
@@ -80,7 +86,8 @@ def keep_analysis(folder: RunFolder, name: str, given: Answered | None, *, fitte
     recipe = folder.trained()
     if given is not None and recipe.evaluate.analysis:
         known = folder.read("analysis.json") or {}
-        folder.write("analysis.json", {**known, name: analyse(given, folder, recipe, fitted=fitted)})
+        of = folder if name != "folds" else None  # whose answers are of several models
+        folder.write("analysis.json", {**known, name: analyse(given, of, recipe, fitted=fitted)})
 
 
 def train_section(prepared: Prepared, state: State, *, peak_memory_mb: float) -> dict[str, Any]:
@@ -116,7 +123,9 @@ def evaluated(
     beside: dict[str, Any] | None = None
     if train is not None and recipe.evaluate.baselines:
         labels = recipe.task.problem != "auto"
-        beside = _baselines(train, rows, recipe, say=say) if labels else _before(saved, rows, recipe, seconds=seconds, say=say)
+        beside = (
+            baselines_of(train, rows, recipe, say=say) if labels else _before(saved, rows, recipe, seconds=seconds, say=say)
+        )
     summary = summarize(
         rows,
         predictions,
@@ -137,7 +146,9 @@ def _predictions(saved: SavedModel, rows: Examples, what: str, say: Say) -> list
     if most is not None:
         chosen = spread([label is not None for label in rows.column("label").to_pylist()], most)
         if 0 < chosen.sum() < total:
-            say(f"note: {what}: {chosen.sum():,} of {total:,} examples are answered in full, spread evenly; of all the loss counts")
+            say(
+                f"note: {what}: {chosen.sum():,} of {total:,} examples are answered in full, spread evenly; of all the loss counts"
+            )
     said = time.monotonic()
 
     def told(done: int) -> None:
@@ -167,7 +178,8 @@ def _before(saved: SavedModel, rows: Examples, recipe: Recipe, *, seconds: float
     return {"before": answers(predictions, saved.task.problem)}
 
 
-def _baselines(train: Examples, rows: Examples, recipe: Recipe, *, say: Say) -> dict[str, list[Target]]:
+def baselines_of(train: Examples, rows: Examples, recipe: Recipe, *, say: Say) -> dict[str, list[Target]]:
+    """Return what baselines that learn from `train` say of other examples, by name."""
     targets, problem = train.column("label").to_pylist(), str(recipe.task.problem)
     learned, asked = _texts(train), _texts(rows)
     if learned is None or asked is None:

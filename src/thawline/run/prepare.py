@@ -83,7 +83,8 @@ def prepare(recipe: Recipe, say: Say, *, dataset: Dataset | None = None) -> Prep
     )
     task.configure(config)
     task.augment(recipe.data.augment)
-    sets = {split: supervised(task, rows, cache_of(recipe), say=say) for split, rows in dataset.splits.items()}
+    cache, whole = cache_of(recipe), dataset.pool
+    sets = {split: supervised(task, rows, cache, whole=whole, say=say) for split, rows in dataset.splits.items()}
     if recipe.data.augment:
         views = Views(f"{recipe.data.augment}", recipe.train.seed, None)
         sets["train"] = replace(sets["train"], views=views)
@@ -119,7 +120,7 @@ def processor_of(
     They are made ready for `examples`, by split; without any, they are those of the checkpoint as far as may be.
     """
     name, source = str(recipe.model.name), source_of(recipe)
-    wanted = Fitting(recipe.data.max_length, recipe.model.add_tokens, recipe.task.options, examples)
+    wanted = Fitting(recipe.data.max_length, recipe.model.add_tokens, recipe.task.options, examples, recipe.model.in_channels)
     config = load_config(name, **source)
     processor = kind.processor(lambda name_of: load_processor(name, name_of, **source), config, wanted)
     length, note = kind.fit(processor, config, wanted)
@@ -141,10 +142,18 @@ def with_model(recipe: Recipe, kind: type[Task], train: Examples, *, say: Say) -
     return recipe_from(recipe, model={"name": kind.default_model})
 
 
-def supervised(task: Task, rows: Examples, cache: Path, *, say: Say = lambda text: None) -> Supervised:
-    """Encode examples, from the cache where they are there, and set them beside targets, weights and ids."""
-    key = hash_bytes(rows.fingerprint, task.encoding_key())
-    items = encoded(rows.batches(task.at_once), task.encode, key=key, cache=cache, told=_counter(len(rows), say))
+def supervised(
+    task: Task, rows: Examples, cache: Path, *, whole: Examples | None = None, say: Say = lambda text: None
+) -> Supervised:
+    """Encode examples, from the cache where they are there, and set them beside targets, weights and ids.
+
+    Where they are some of `whole`, all of that is encoded, once for all its parts.
+    """
+    places = whole.places_of(rows) if whole is not None else None
+    read = rows if whole is None or places is None else whole
+    key = hash_bytes(read.fingerprint, task.encoding_key())
+    items = encoded(read.batches(task.at_once), task.encode, key=key, cache=cache, told=_counter(len(read), say))
+    items = items if places is None else items.select(places)
     ids = rows.column("id").to_numpy()
     names = rows.table.column_names
     columns = {"id": ids, **{name: rows.column(name).to_pylist() for name in ("tokens", "label") if name in names}}

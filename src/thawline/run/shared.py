@@ -10,7 +10,7 @@ import torch
 
 from thawline.data.dataset import Dataset
 from thawline.models.stages import Stages
-from thawline.recipe import Recipe
+from thawline.recipe import Recipe, seed_of_data
 from thawline.run.assemble import Assembled, fitted, loaded
 from thawline.run.folder import RunFolder
 from thawline.run.prepare import Prepared, Say, check_parts, load_dataset, prepare
@@ -51,7 +51,7 @@ class Shared:
         return replace(known, recipe=recipe.model_copy(update=own), config=copy.deepcopy(known.config))
 
     def _dataset(self, recipe: Recipe) -> Dataset:
-        found = (self._datasets.get(_source(recipe, seed=seed)) for seed in (None, recipe.train.seed))
+        found = (self._datasets.get(_source(recipe, seed=seed)) for seed in (None, seed_of_data(recipe)))
         return next(filter(None, found), None) or load_dataset(recipe, self.say)
 
     def fitted(self, prepared: Prepared) -> Assembled:
@@ -111,14 +111,16 @@ def once(say: Say) -> Say:
 
 def _source(recipe: Recipe, dataset: Dataset | None = None, *, seed: int | None = None) -> str:
     """Return all that a data set depends on; of the seed only what is made or drawn does, and of that there is a finding."""
-    drawn = dataset is not None and any(finding.name in ("split", "sample") for finding in dataset.findings)
-    include: Any = {"task": {"problem"}, "data": set(type(recipe.data).model_fields) - {"max_length"}, "store": {"path"}}
-    return f"{recipe.model_dump_json(include=include)} {recipe.train.seed if drawn else seed}"
+    drawn = dataset is not None and any(finding.name in ("split", "sample", "folds") for finding in dataset.findings)
+    read = set(type(recipe.data).model_fields) - {"max_length", "seed"}
+    include: Any = {"task": {"problem"}, "data": read, "store": {"path"}}
+    return f"{recipe.model_dump_json(include=include)} {seed_of_data(recipe) if drawn else seed}"
 
 
 def _basis(recipe: Recipe, dataset: Dataset) -> str:
     """Return all that a preparation depends on."""
-    include: Any = {"task": True, "model": True, "data": True, "train": {"class_weights", "label_smoothing_factor"}}
+    learned = {"class_weights", "label_smoothing_factor", *(["seed"] if recipe.data.augment else [])}
+    include: Any = {"task": True, "model": True, "data": True, "train": learned}
     return recipe.model_dump_json(include=include) + dataset.fingerprint
 
 

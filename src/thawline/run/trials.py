@@ -2,13 +2,12 @@
 
 A trial is the training of its recipe alone, to the byte. Its folder, RUN/trials/001 and so on, holds recipe.yaml, data.json,
 decisions.json, history.jsonl, checkpoints/ with its weights, and metrics.json without what is measured at the end. RUN has the
-best one's model/, predictions/ and metrics.json, as if it alone had been trained there.
+best one's model/, predictions/ and metrics.json, as if it alone had been trained there, and what seeds or folds say together.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import shutil
 import time
 from dataclasses import dataclass
@@ -16,21 +15,19 @@ from pathlib import Path
 from typing import Any, NamedTuple, final
 
 from thawline.errors import DataError, DivergedError, MachineError, RecipeError, UserError
-from thawline.evaluate.metrics import GREATER
 from thawline.recipe import Recipe, Trial, combination, recipe_from, save_recipe, trials_of
-from thawline.recipe.vary import named
+from thawline.recipe.vary import FOLD, SEED, named
 from thawline.regularize.base import regularized
 from thawline.run.assemble import assemble, judge_of, order_of, steps_of
 from thawline.run.carry_out import Job, Trained, device_of, facts_of, foresee, refuse_changed, silent
+from thawline.run.finish import evaluated, ready
 from thawline.run.folder import RunFolder, next_folder, refuse_existing, resumable
 from thawline.run.prepare import Say
+from thawline.run.repeats import HELD, Entry, Fold, best_of, group_of, is_last, own, pooled, seeds_section
 from thawline.run.shared import Shared
 from thawline.tasks.base import plain_objective
 from thawline.train.checkpoint import Checkpoints
 from thawline.train.observe import refuse_trackers
-
-Entry = dict[str, Any]
-"""A trial in trials.json: trial, varied, steps, state ("waiting", "finished", "diverged"), and what came of it."""
 
 
 class Checked(NamedTuple):
@@ -40,7 +37,7 @@ class Checked(NamedTuple):
     facts: dict[str, Any]
     entry: Entry
     metric: str
-    validation: str
+    validation: str | None
     data: str
 
 
@@ -77,9 +74,10 @@ def resume_trials(folder: RunFolder, say: Say, *, progress: bool = True) -> RunF
 def check(trials: tuple[Trial, ...], shared: Shared) -> list[Checked]:
     """Do for every trial all that can fail through the user's fault; raises RecipeError with the faults of all of them."""
     checked, faults = list[Checked](), list[tuple[UserError, str]]()
+    chosen = any([*trial.varied] != [FOLD] for trial in trials)
     for trial in trials:
         try:
-            checked.append(_checked(trial, shared))
+            checked.append(_checked(trial, shared, chosen=chosen))
         except UserError as error:
             faults.append((error, combination(trial.varied)))
         except MachineError as error:
@@ -90,9 +88,8 @@ def check(trials: tuple[Trial, ...], shared: Shared) -> list[Checked]:
     if faults:
         lines = [(line, where) for error, where in faults for line in str(error).splitlines()]
         raise RecipeError(named(lines, len(trials)))
-    if len({one.validation for one in checked}) > 1:
-        keys = [key for key in trials[0].varied if key.startswith("data.") or key == "train.seed"]
-        why = ", ".join(key for key in keys if key != "data.max_length")
+    if len({one.validation for one in checked}) > 1 and FOLD not in trials[0].varied:
+        why = ", ".join(key for key in trials[0].varied if key.startswith("data.") and key != "data.max_length")
         shared.say(
             f"warning: trials have validation sets of their own, because of {why}, so they differ by chance too; "
             "files for each split, or data.split=hash, keep it the same"
@@ -100,10 +97,11 @@ def check(trials: tuple[Trial, ...], shared: Shared) -> list[Checked]:
     return checked
 
 
-def _checked(trial: Trial, shared: Shared) -> Checked:
+def _checked(trial: Trial, shared: Shared, *, chosen: bool) -> Checked:
+    """`chosen`: which trial is kept is a matter of their metrics."""
     prepared = shared.prepared(trial.recipe)
     judge = judge_of(prepared.recipe, prepared.task.problem)
-    if "validation" not in prepared.sets:
+    if chosen and "validation" not in prepared.sets:
         raise DataError(
             "There is no validation set, so the best trial cannot be told; "
             "expected data.validation_size above 0, or a file of that name."
@@ -113,9 +111,9 @@ def _checked(trial: Trial, shared: Shared) -> Checked:
     foresee(prepared, assembled)
     steps = steps_of(order_of(prepared.sets["train"], assembled.recipe), assembled.recipe)
     entry = {"trial": trial.name, "varied": trial.varied, "steps": steps, "state": "waiting"}
-    dataset = prepared.dataset
-    validation = dataset.splits["validation"].fingerprint
-    return Checked(assembled.recipe, facts_of(prepared), entry, judge.metric, validation, dataset.name)
+    dataset, validation = prepared.dataset, prepared.dataset.splits.get("validation")
+    compared = validation.fingerprint if validation is not None else None
+    return Checked(assembled.recipe, facts_of(prepared), entry, judge.metric, compared, dataset.name)
 
 
 def begin(folder: RunFolder, checked: list[Checked]) -> None:
@@ -140,30 +138,39 @@ class Trials:
 
     def run(self) -> RunFolder:
         """Train those that wait; then save and measure the best. Raises DivergedError where all diverged."""
-        device = self.shared.device
-        table = device.of_main(self.folder.read("trials.json")) or {}
+        table = self.shared.device.of_main(self.folder.read("trials.json")) or {}
         entries: list[Entry] = table["trials"]
-        recipes = [self.folder.trial(entry["trial"]).recipe() for entry in entries]
+        recipes = [self._home(entry).recipe() for entry in entries]
         self.shared.decide(self.folder, arithmetic=any(recipe.train.bf16 == "auto" for recipe in recipes))
-        steps = [entry["steps"] for entry in entries]
-        for number, (entry, recipe) in enumerate(zip(entries, recipes, strict=True)):
-            title = f"trial {number + 1} of {len(entries)}"
-            self.shared.begin(title, sum(steps[:number]), sum(steps))
-            home = self.folder.trial(entry["trial"])
-            if entry["state"] == "waiting":
-                self.say(f"note: {title}: {combination(entry['varied'])}")
-                entry |= device.of_main(self._outcome(home, recipe))
-                self.say(f"note: {title}: {outcome(entry, table['metric'])}")
-                self._write(table)
-            if device.is_main:
-                Checkpoints(home.path / "checkpoints").settle(best=recipe.train.load_best_model_at_end)
-        device.wait()
+        for entry in (entry for entry in entries if not is_last(entry)):
+            self._train(entry, table)
+        self.shared.device.wait()
         best = best_of(table)
-        if best is None:
-            raise DivergedError(f"All {len(entries)} trials diverged; try lower values of train.learning_rate.")
+        if best is not None and is_last(best):
+            for other in (entry for entry in entries if is_last(entry) and own(entry) != own(best)):
+                other["state"] = "left out"
+            self._train(best, table)
+        if best is None or best["state"] == "diverged":
+            raise DivergedError(_diverged(entries))
         table["best"] = best["trial"]
+        sections = self._together(table, best)
         self._write(table)
-        return self._end(self.folder.trial(best["trial"]))
+        return self._end(self._home(best), sections)
+
+    def _train(self, entry: Entry, table: dict[str, Any]) -> None:
+        """Train one that waits, and write down what came of it."""
+        entries, device, home = table["trials"], self.shared.device, self._home(entry)
+        number, steps = entries.index(entry), [one["steps"] for one in entries]
+        title = f"trial {number + 1} of {len(entries)}"
+        self.shared.begin(title, sum(steps[:number]), sum(steps))
+        recipe = home.recipe()
+        if entry["state"] == "waiting":
+            self.say(f"note: {title}: {combination(entry['varied'])}")
+            entry |= device.of_main(self._outcome(home, recipe))
+            self.say(f"note: {title}: {outcome(entry, table['metric'])}")
+            self._write(table)
+        if device.is_main:
+            Checkpoints(home.path / "checkpoints").settle(best=recipe.train.load_best_model_at_end)
 
     def _outcome(self, home: RunFolder, recipe: Recipe) -> Entry:
         """Train one and return what came of it, having written its metrics.json."""
@@ -174,13 +181,47 @@ class Trials:
             return {"state": "diverged", "why": str(error)}
         finally:
             self.shared.pause()
-        if not self.shared.device.is_main:
-            return {}
-        step, validation = _result(home, trained, recipe)
-        train = job.section(trained)
-        home.write("metrics.json", {"validation": validation, "train": train})
-        seconds = sum(trained.loop.state.seconds.values())
-        return {"state": "finished", "validation": validation, "best_step": step, "seconds": round(seconds, 3)}
+        found: Entry = {"state": "finished"}
+        if self.shared.device.is_main:
+            step, validation = _result(home, trained, recipe)
+            home.write("metrics.json", {"validation": validation, "train": job.section(trained)})
+            seconds = sum(trained.loop.state.seconds.values())
+            found |= {"validation": validation, "best_step": step, "seconds": round(seconds, 3)}
+        return found | (self._measured(job, trained, HELD) if HELD in job.prepared.sets else {})
+
+    def _measured(self, job: Job, trained: Trained, split: str) -> Entry:
+        """Measure the model of a trial on one split, as the best one's will be; its model/ is not kept."""
+        home, device = job.folder, self.shared.device
+        job.keep(home, trained.loop)
+        found: Entry = {}
+        if device.is_main:
+            saved, _ = ready(job.prepared, home, device=str(device.device))
+            rows = job.prepared.dataset.splits[split]
+            section = evaluated(saved, rows, home, name=split, train=None, say=self.shared.say).summary.section
+            shutil.rmtree(home.model)
+            home.write("metrics.json", {**(home.read("metrics.json") or {}), split: section})
+            found = {split: {name: value for name, value in section.items() if not name.endswith("_ci95")}}
+        device.wait()
+        return found
+
+    def _together(self, table: dict[str, Any], best: Entry) -> dict[str, Any]:
+        """Return what the seeds or the folds of the best combination say together, as sections of metrics.json."""
+        group = group_of(table, best)
+        if SEED in best["varied"]:
+            for entry in group:
+                job = self._job(self._home(entry), self._home(entry).recipe(), silent)
+                if "test" in job.prepared.sets and "test" not in entry:
+                    entry |= self.shared.device.of_main(self._measured(job, job.train(), "test"))
+            table["seeds"] = seeds_section(group)
+            return {"seeds": table["seeds"]}
+        if FOLD in best["varied"] and self.shared.device.is_main:
+            homes = [self._home(entry) for entry in group]
+            self._settle(self._home(best))
+            folds = [Fold(home, self.shared.prepared(home.recipe()).dataset) for home in homes]
+            last = self.shared.prepared(self._home(best).recipe())
+            table["folds"] = pooled(folds, self.folder, last, say=self.shared.say)
+            return {"folds": table["folds"]}
+        return {}
 
     def _job(self, home: RunFolder, recipe: Recipe, say: Say) -> Job:
         begun = time.monotonic()
@@ -189,46 +230,50 @@ class Trials:
         assembled = assemble(prepared, say)
         return Job(prepared, assembled, home, self.shared.device, say, self.progress, begun, self.shared)
 
-    def _end(self, home: RunFolder) -> RunFolder:
-        """Save and measure the best trial's model: a training that is finished is taken up at its end."""
-        self.shared.begin("", 0, 1)
+    def _settle(self, home: RunFolder) -> None:
+        """Say in the run's folder which trial its model is of."""
         if self.shared.device.is_main:
             shutil.copyfile(home.path / "recipe.yaml", self.folder.path / "best.yaml")
             shutil.copyfile(home.path / "data.json", self.folder.path / "data.json")
+
+    def _end(self, home: RunFolder, sections: dict[str, Any]) -> RunFolder:
+        """Save and measure the best trial's model: a training that is finished is taken up at its end."""
+        self.shared.begin("", 0, 1)
+        self._settle(home)
         job = self._job(home, home.recipe(), silent)
         job.progress = False
         loop = job.train().loop
         job.say = self.say
-        return job.end(self.folder, loop, (home.read("metrics.json") or {})["train"])
+        return job.end(self.folder, loop, {**sections, "train": (home.read("metrics.json") or {})["train"]})
+
+    def _home(self, entry: Entry) -> RunFolder:
+        return self.folder.trial(entry["trial"])
 
     def _write(self, table: dict[str, Any]) -> None:
         if self.shared.device.is_main:
             self.folder.write("trials.json", table)
 
 
+def _diverged(entries: list[Entry]) -> str:
+    count = sum(entry["state"] == "diverged" for entry in entries)
+    what = f"All {count} trials" if count == len(entries) else f"{count} of {len(entries)} trials"
+    return f"{what} diverged; try lower values of train.learning_rate."
+
+
 def _result(home: RunFolder, trained: Trained, recipe: Recipe) -> tuple[int, dict[str, float]]:
-    """Return the step whose weights are the result, and what the evaluation there said."""
+    """Return the step whose weights are the result, and what the evaluation there said, nothing where there was none."""
     lines = (json.loads(line) for line in (home.path / "history.jsonl").read_text().splitlines())
     found = {line.pop("step"): line for line in lines if line.pop("kind") == "evaluation"}
+    if not found:
+        return trained.loop.state.step, {}
     step = trained.loop.state.standing.step if recipe.train.load_best_model_at_end else max(found)
     return step, found[step]
-
-
-def best_of(table: dict[str, Any]) -> Entry | None:
-    """Return the finished trial that is the best by the metric, the first of equals; None where all diverged."""
-    metric: str = table["metric"]
-    sign = 1 if GREATER.get(metric, False) else -1
-    finished = [entry for entry in table["trials"] if entry["state"] == "finished"]
-
-    def merit(entry: Entry) -> float:
-        value = sign * entry["validation"][metric]
-        return -math.inf if math.isnan(value) else value
-
-    return max(finished, key=merit, default=None)
 
 
 def outcome(entry: Entry, metric: str) -> str:
     """Return in words what came of a trial."""
     if entry["state"] == "diverged":
         return f"diverged. {entry['why']}"
-    return f"{metric} {entry['validation'][metric]:.4f} at step {entry['best_step']}, {entry['seconds']:.0f} s"
+    said = [f"{metric} {entry['validation'][metric]:.4f} at step {entry['best_step']}"] if entry["validation"] else []
+    said += [f"{entry[HELD][metric]:.4f} on the fold"] if metric in entry.get(HELD, {}) else []
+    return ", ".join([*said, f"{entry['seconds']:.0f} s"])

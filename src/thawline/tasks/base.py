@@ -248,13 +248,14 @@ class Task(ABC):
 class Fitting(NamedTuple):
     """What a recipe wants of a processor and a model's config: the longest item, words to add, and the task's own options.
 
-    `examples` are those of each split; none where a checkpoint is to be taken as it is.
+    `in_channels` is how many channels pictures have, where not three. `examples` are those of each split; none where a checkpoint is to be taken as it is.
     """
 
     max_length: int | None = None
     add_tokens: Sequence[str] = ()
     options: Mapping[str, Any] = {}
     examples: Mapping[str, Sequence[Example]] = {}
+    in_channels: int | None = None
 
 
 class Step(NamedTuple):

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from thawline.calls import make, parse_call
 from thawline.data.augment import MIXINGS, PICTURES, Augmentation, Mixing
-from thawline.data.images import picture
-from thawline.errors import UserError
+from thawline.data.images import picture, pixels
+from thawline.errors import DataError, ModelError, UserError
 from thawline.tasks.base import Fitting
 from thawline.tasks.classification import Classification
 from thawline.types import Batch, Example, Item
@@ -39,29 +39,44 @@ class ImageClassification(Classification):
 
     @classmethod
     def fit(cls, processor: Any, config: Any, wanted: Fitting) -> tuple[int | None, str | None]:
-        del processor, config, wanted
-        return None, None
+        channels = wanted.in_channels
+        if channels is None or channels == config.num_channels:
+            return None, None
+        for name in ("image_mean", "image_std"):
+            processor_has = getattr(processor, name)
+            setattr(processor, name, [float(np.mean(processor_has))] * channels)
+        return None, f"pictures have {channels} channels: the first layer's weights are made of those for {config.num_channels}"
 
     def __init__(self, processor: Any, *, max_length: int | None = None, **labelling: Any) -> None:
         super().__init__(**labelling)
         del max_length  # pictures are not cut
-        self.processor = processor
+        self._processor = processor
         self._changes: list[Augmentation] = []
         self._mixings: list[Mixing] = []
 
     def encoding_key(self) -> str:
-        settings = json.dumps(self.processor.to_dict(), sort_keys=True, default=str)
+        settings = json.dumps(self._processor.to_dict(), sort_keys=True, default=str)
         return hashlib.blake2b(f"pictures {settings}".encode(), digest_size=16).hexdigest()
 
+    @property
+    def channels(self) -> int:
+        """How many channels pictures have: red, green and blue unless the processor says otherwise."""
+        return len(getattr(self._processor, "image_mean", None) or "rgb")
+
+    def start(self, model: nn.Module, targets: Any) -> None:
+        super().start(model, targets)
+        if self.channels != model.config.num_channels:  # type: ignore[union-attr]
+            widen(model, self.channels)
+
     def encode(self, examples: Sequence[Example]) -> list[Item]:
-        pictures = [picture(example["image"]) for example in examples]
-        found = self.processor(pictures, do_rescale=False, do_normalize=False, return_tensors="np")["pixel_values"]
+        pictures = [picture(e["image"]) if self.channels == 3 else _bands(e["image"], self.channels) for e in examples]
+        found = self._processor(pictures, do_rescale=False, do_normalize=False, return_tensors="np")["pixel_values"]
         return [{"pixels": np.asarray(one, np.uint8), "length": one[0].size // _PATCH} for one in found]
 
     def collate(self, items: Sequence[Item], length: int | None = None) -> Batch:
         del length  # all have one size
         pixels = [self._view(item) for item in items]
-        inputs = self.processor(pixels, do_resize=False, do_center_crop=False, return_tensors="pt")["pixel_values"]
+        inputs = self._processor(pixels, do_resize=False, do_center_crop=False, return_tensors="pt")["pixel_values"]
         batch = self.batched({"pixel_values": inputs}, items)
         return self._mixed(batch) if self._mixings and "random" in items[0] else batch
 
@@ -96,4 +111,35 @@ class ImageClassification(Classification):
         return replace(batch, inputs={"pixel_values": pixels}, targets=shares)
 
     def save(self, folder: Path) -> None:
-        self.processor.save_pretrained(folder)
+        self._processor.save_pretrained(folder)
+
+
+def _bands(value: Any, channels: int) -> Tensor:
+    """Return a picture of other than three channels, uint8 [C, H, W]; numbers of two bytes are scaled to one."""
+    found = pixels(value, channels)
+    if found.dtype == np.uint16:
+        found = (found / 257).round().astype(np.uint8)
+    if found.dtype != np.uint8:
+        raise DataError(f"{value['path']} holds numbers of type {found.dtype}; expected bytes, or whole numbers of two bytes.")
+    return torch.from_numpy(found.transpose(2, 0, 1).copy())
+
+
+def widen(model: Any, channels: int) -> None:
+    """Make a model take pictures of so many channels, in place: the first convolution gets its own weights again and again.
+
+    What comes out has the size it had: of one grey channel the weights are summed, of more they are repeated and scaled. Raises
+    ModelError for a model that does not begin with a convolution.
+    """
+    before: int = model.config.num_channels
+    first = next((m for m in model.modules() if isinstance(m, nn.Conv2d) and m.in_channels == before and m.groups == 1), None)
+    if first is None:
+        raise ModelError(
+            f"{type(model).__name__} has no convolution over {before} channels, so model.in_channels cannot be set."
+        )
+    weight = first.weight.data
+    wide = weight.repeat(1, -(-channels // before), 1, 1)[:, :channels] * (before / channels)
+    first.weight = nn.Parameter(weight.sum(1, keepdim=True) if channels == 1 else wide.contiguous())
+    first.in_channels = channels
+    for part in (model.config, *model.modules()):
+        if getattr(part, "num_channels", None) == before:
+            part.num_channels = channels

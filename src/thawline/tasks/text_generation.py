@@ -217,7 +217,7 @@ class TextGeneration(Task):
         """Settle how answers are generated: greedily unless the options say otherwise, to the true end."""
         del targets
         ends, config = end_ids(self.tokenizer), model.generation_config
-        config.do_sample = False
+        config.do_sample, config._from_model_config = False, False
         for name in _SAMPLING:
             setattr(config, name, None)
         unknown = config.update(

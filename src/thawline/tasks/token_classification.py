@@ -27,6 +27,7 @@ _NOT_INPUTS = ("places", "words", "owner", "target", "weight", "id", "length", "
 _UNSUPERVISED = -100  # as transformers marks positions that have no label
 _OVERLAP = 0.25  # share of a window that it has in common with the next
 
+Pieces = tuple[dict[str, np.ndarray], np.ndarray]
 Placed = tuple[str, Sequence[Sequence[int]]]
 
 
@@ -93,7 +94,7 @@ class TokenClassification(Task):
             lost = set(range(len(own))).difference(pieces[place][1].tolist())
             if lost:  # odd characters that the tokenizer drops: such a word is an unknown one
                 pieces[place] = self._pieces([[self._unknown if i in lost else word for i, word in enumerate(own)]])[0]
-        return [item for place, own in enumerate(words) for item in self._windows(place, len(own), *pieces[place])]
+        return [item for place, own in enumerate(words) for item in self._windows(place, len(own), pieces[place])]
 
     def _words(self, example: Example) -> list[str]:
         """Return the words, where the tokenizer tells them apart each with the space before it, as in a whole text."""
@@ -104,15 +105,16 @@ class TokenClassification(Task):
         apart = (one[1] < other[0] for one, other in pairwise(places))
         return [words[0], *(f" {word}" if gap else word for word, gap in zip(words[1:], apart, strict=True))]
 
-    def _pieces(self, words: Sequence[list[str]]) -> list[tuple[dict[str, np.ndarray], np.ndarray]]:
+    def _pieces(self, words: Sequence[list[str]]) -> list[Pieces]:
         """Return for each sentence what the tokenizer makes of it, and the number of each piece's word, -1 for none."""
         options = {"is_split_into_words": True, "truncation": False, "return_attention_mask": False, "verbose": False}
         found = self.tokenizer(list(words), **options)
         of_words = [np.array([-1 if word is None else word for word in found.word_ids(i)]) for i in range(len(words))]
         return [({name: np.array(values[i]) for name, values in found.items()}, of) for i, of in enumerate(of_words)]
 
-    def _windows(self, owner: int, count: int, columns: Mapping[str, np.ndarray], of: np.ndarray) -> Iterator[Item]:
+    def _windows(self, owner: int, count: int, pieces: Pieces) -> Iterator[Item]:
         """Yield the items of a sentence of so many words: pieces between special tokens, "places" of first pieces, "words"."""
+        columns, of = pieces
         body = np.flatnonzero(of >= 0)
         start, stop = body[0], body[-1] + 1
         words, places = (found[:count] for found in np.unique(of[start:stop], return_index=True))

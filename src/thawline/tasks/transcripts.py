@@ -19,6 +19,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers.modeling_outputs import BaseModelOutput
 
 from thawline.errors import DataError, UserError, did_you_mean
+from thawline.models.load import quiet
 from thawline.tasks.likelihood import token_losses
 from thawline.tasks.recordings import Hearing
 from thawline.tasks.tokenizers import looks_english
@@ -172,7 +173,8 @@ class Decoder(Way):
     def answer(self, model: Any, outputs: Any) -> Tensor:
         """Return the tokens that the model writes, [B, L], going on from what its encoder has heard."""
         heard = outputs.encoder_last_hidden_state.detach().to(next(model.parameters()).dtype)
-        found: Tensor = model.generate(encoder_outputs=BaseModelOutput(last_hidden_state=heard))
+        with quiet():  # of masks, of which Whisper has none
+            found: Tensor = model.generate(encoder_outputs=BaseModelOutput(last_hidden_state=heard))
         return found
 
     def said(self, outputs: Tensor) -> list[dict[str, Any]]:

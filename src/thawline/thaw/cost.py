@@ -38,6 +38,15 @@ class Outlook(NamedTuple):
         """Whether storing is predicted to win clearly."""
         return self.stored < _LEAST_GAIN * self.computed
 
+    def over(self, times: int) -> Outlook:
+        """Return the same for so many trainings that read the same examples, which are stored by the first of them.
+
+        >>> Outlook(computed=10.0, stored=12.0, size=1e6, reads=1000, filled=11.0).over(5)[:2]
+        (50.0, 16.0)
+        """
+        stored = self.filled + times * (self.stored - self.filled)
+        return self._replace(computed=times * self.computed, stored=stored, reads=times * self.reads)
+
 
 def measure(prefix: Prefix, data: Data, depth: int) -> Measured:
     """Run a few examples of all lengths to `depth`, twice, and return what one costs on average."""
