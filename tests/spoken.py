@@ -81,8 +81,9 @@ def folder_of(folder: Path, *, transcripts: bool = False, count: int = 36, **lon
 def whisper(folder: Path, *, seconds: int = 4, tokens: int | None = None) -> str:
     """Save a tiny Whisper that hears so many seconds, with its tokenizer and feature extractor."""
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    names = [*_SPECIAL, "<|en|>", "<|de|>", "<|transcribe|>", "<|translate|>"]
-    tokenizer = transformers.WhisperTokenizer(vocab={name: i for i, name in enumerate([*names, *letters])}, merges=[])
+    # In Whisper's order, by which languages and times are counted.
+    names = [*_SPECIAL[:2], "<|en|>", "<|zh|>", "<|de|>", "<|translate|>", "<|transcribe|>", _SPECIAL[2]]
+    tokenizer = transformers.WhisperTokenizer(vocab={name: i for i, name in enumerate([*letters, *names])}, merges=[])
     tokenizer.add_special_tokens({"additional_special_tokens": names})
     tokenizer.pad_token = _SPECIAL[0]
     extractor = transformers.WhisperFeatureExtractor(feature_size=8, chunk_length=seconds)

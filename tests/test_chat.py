@@ -14,7 +14,7 @@ from tokenizers import processors
 from families import tokenizer_of
 from thawline.errors import DataError, ModelError
 from thawline.models.chat import cut, encode_conversation, end_ids, ensure_template, prompt_of, truncate
-from thawline.models.packing import IGNORED, pack, packed
+from thawline.models.packing import IGNORED, laid_out, pack, sees_through
 
 LOOP = "{% for m in messages %}"
 CHATML = (
@@ -217,6 +217,7 @@ SIZES: dict[str, dict[str, Any]] = {
     },
     "GPT2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 256},
 }
+SIZES["Mistral"] = {**SIZES["Llama"], "sliding_window": 6}
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
@@ -225,17 +226,17 @@ def test_packed_conversations_do_not_see_one_another(name: str, attention: str) 
     made = tokenizer(CHATML)
     config = getattr(transformers, f"{name}Config")(vocab_size=len(made), attn_implementation=attention, **SIZES[name])
     torch.manual_seed(0)
-    model = getattr(transformers, f"{name}{'LMHead' if name == 'GPT2' else 'ForCausal'}{'Model' if name == 'GPT2' else 'LM'}")(
-        config
-    ).eval()
+    model = transformers.AutoModelForCausalLM.from_config(config).eval()
+    assert not sees_through(model)
     items = [encode_conversation(made, TALK[:count]) for count in (2, 4, 1, 3)]
     items.append(encode_conversation(made, [{"role": "document", "content": "a film"}]))
     lengths = [len(item.input_ids) for item in items]
     bins = pack(lengths, max(lengths) + 20)
-    batch = packed([[items[place] for place in each] for each in bins], pad=made.eos_token_id, precision=torch.float32)
-    labels = batch.pop("labels")
+    table = laid_out(items, bins, pad=made.eos_token_id, length=max(lengths) + 20)
+    labels, owners = table["labels"], table["owners"]
+    batch = {name: torch.from_numpy(table[name]) for name in ("input_ids", "position_ids")}
     with torch.no_grad():
-        logits = model(**batch).logits
+        logits = model(**batch, use_cache=False).logits
     for row, each in enumerate(bins):
         begin = 0
         for place in each:
@@ -245,6 +246,6 @@ def test_packed_conversations_do_not_see_one_another(name: str, attention: str) 
             here = slice(begin, begin + lengths[place])
             torch.testing.assert_close(logits[row, here], alone, atol=1e-5, rtol=0)
             expected = [token if supervised else IGNORED for token, supervised in zip(*items[place], strict=True)]
-            assert labels[row, here].tolist() == [IGNORED, *expected[1:]]
+            assert labels[row, here].tolist() == [IGNORED, *expected[1:]] and (owners[row, here] == place).all()
             begin += lengths[place]
-        assert (labels[row, begin:] == IGNORED).all()
+        assert (labels[row, begin:] == IGNORED).all() and (owners[row, begin:] == -1).all()

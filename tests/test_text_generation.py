@@ -21,7 +21,7 @@ from thawline.models.load import quiet
 from thawline.models.packing import sees_through
 from thawline.tasks.base import own_options
 from thawline.tasks.likelihood import token_losses
-from thawline.tasks.text_generation import Options, TextGeneration
+from thawline.tasks.text_generation import GenerationOptions, TextGeneration
 from thawline.testing import check_task
 from thawline.testing.sums import supervised, whole
 
@@ -52,16 +52,14 @@ def conversation(number: int) -> list[dict[str, str]]:
     return turns
 
 
-EXAMPLES = [
-    {"id": f"e{i}", "messages": conversation(i), "label": conversation(i)[-1]["content"]} for i in range(6)
-]
+EXAMPLES = [{"id": f"e{i}", "messages": conversation(i), "label": conversation(i)[-1]["content"]} for i in range(6)]
 
 
 def task_of(family: str = "qwen2", max_length: int = POSITIONS, **options: Any) -> TextGeneration:
     tokenizer = tokenizer_of("gpt2" if family == "opt" else family)
     ensure_template(tokenizer)
     tokenizer.pad_token = tokenizer.eos_token
-    return TextGeneration(tokenizer, max_length=max_length, options=Options(**{"max_new_tokens": 16, **options}))
+    return TextGeneration(tokenizer, max_length=max_length, options=GenerationOptions(**{"max_new_tokens": 16, **options}))
 
 
 def model_of(task: TextGeneration, family: str = "qwen2") -> Any:

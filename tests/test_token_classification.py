@@ -40,12 +40,12 @@ def sentence(number: int, length: int | None = None) -> dict[str, Any]:
     """Words that a number decides, and tags that the words decide."""
     words = [_WORDS[(number * 7 + i * (1 + number % 3)) % len(_WORDS)] for i in range(length or 3 + number % 9)]
     tags = ["O"] * len(words)
-    for i, word in enumerate(words):
+    for i, word in enumerate(words):  # causal models see of a word no more than its first piece, which may be a letter
         if word in ("good", "bad"):
             tags[i] = "B-per"
-        elif word in ("Norway", "film"):
+        elif word in ("Norway", "card"):
             tags[i] = "B-loc"
-        elif word in ("fine", "quiet") and i and tags[i - 1][2:] == "per":
+        elif word[0] in "baqr" and i and tags[i - 1][2:] == "per":
             tags[i] = "I-per"
     return {"id": f"s{number}", "tokens": words, "label": tags}
 
@@ -70,7 +70,7 @@ def words_only(*words: str, **more: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_contract_over_every_family(name: str) -> None:
-    task = task_of(name)
+    task = task_of(name, max_length=64)
     check_task(task, model_of(task, name), EXAMPLES)
 
 
@@ -126,7 +126,7 @@ def test_odd_words_have_a_piece_too(name: str) -> None:
     said = predict(model, data)
     assert [len(one["tags"]) for one in said] == [7, 1, 0]
     empty = task.loss(model(**data.batch(np.array([2])).inputs), data.batch(np.array([2])))
-    assert float(empty.weight) == 0 and float(empty.total) == 0
+    assert float(empty.weight) == 0 and float(empty.total.detach()) == 0
     empty.total.backward()
 
 
@@ -322,7 +322,7 @@ def test_windows_are_told_and_planned(tmp_path: Path) -> None:
     path = tiny(tmp_path / "words.jsonl", 40)
     settings: dict[str, Any] = {"model": str(folder_of("bert")), "data": {"max_length": 8}, "train": {"threads": 1}}
     found = tl.plan(str(path), say=notes.append, strategy="head", **settings)
-    assert found["examples"] == {"train": 28, "validation": 4, "test": 8}
+    assert found["examples"] == {"train": 28, "validation": 4, "test": 8}, "not their windows"
     assert any("sentences in train have more than 8 tokens and are read in" in note for note in notes)
     table = tl.features(str(folder_of("bert")), str(path), say=notes.append, progress=False, data={"max_length": 32})
     assert table.num_rows == 40

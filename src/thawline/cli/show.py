@@ -61,12 +61,13 @@ def metrics(found: Mapping[str, Any], name: str, *, problem: str, folder: Path) 
         return
     if name == "validation" and "train" in found:  # the run's own, not data of that name
         say("note: there is no test split; these are the metrics of the validation split, which also chose the best checkpoint")
-    result("", metrics_table(found[name], main=main_metric(problem), title=name))
+    title = "all examples, each by a model that did not learn from its fold" if name == "folds" else name
+    result("", metrics_table(found[name], main=main_metric(problem), title=title))
 
 
 def measured(found: Mapping[str, Any]) -> str:
-    """Return the section of `metrics.json` that says how good the model is: "test", "validation" where only that is there."""
-    return "validation" if "validation" in found and "test" not in found else "test"
+    """Return the section of `metrics.json` that says how good the model is: "test", else "folds", else "validation"."""
+    return next((name for name in ("test", "folds", "validation") if name in found), "test")
 
 
 def plan_beside(train: Mapping[str, Any]) -> None:
@@ -85,19 +86,41 @@ def trials_table(found: Mapping[str, Any]) -> Table:
     """Return the content of `trials.json` as a table: what varied and what came of it, the best trial in bold."""
     metric, entries = found["metric"], found["trials"]
     shown = [name for name in dict.fromkeys([metric, "loss"]) if any(name in entry.get("validation", {}) for entry in entries)]
+    others = [name for name in ("fold", "test") if any(metric in entry.get(name, {}) for entry in entries)]
     keys = list(entries[0]["varied"])
     table = Table(title=Text("trials, on the validation split"), title_justify="left", box=None, pad_edge=False)
-    for name in ("trial", *keys, *shown, "best step", "seconds", "state"):
+    for name in ("trial", *keys, *shown, *(f"{metric}, {other}" for other in others), "best step", "seconds", "state"):
         table.add_column(Text(name, "bold"), justify="left" if name in ("trial", "state", *keys) else "right")
     for entry in entries:
         varied = [
             value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) for value in entry["varied"].values()
         ]
-        numbers = [f"{entry['validation'][name]:.4f}" if "validation" in entry else "" for name in shown]
+        values = [entry.get("validation", {}).get(name) for name in shown] + [entry.get(o, {}).get(metric) for o in others]
+        numbers = ["" if value is None else f"{value:.4f}" for value in values]
         end = [str(entry.get("best_step", "")), f"{entry['seconds']:.1f}" if "seconds" in entry else ""]
         best = entry["trial"] == found["best"]
-        cells = [entry["trial"], *varied, *numbers, *end, "the best" if best else entry["state"]]
+        kept = "the model" if entry["varied"].get("data.fold") == 0 else "the best"
+        cells = [entry["trial"], *varied, *numbers, *end, kept if best else entry["state"]]
         table.add_row(*(Text(cell, "bold" if best else "") for cell in cells))
+    return table
+
+
+def repeats_tables(found: Mapping[str, Any]) -> list[Table]:
+    """Return what `trials.json` says of several seeds or folds as tables: mean and standard deviation of each metric."""
+    seeds, folds = found.get("seeds", {}), found.get("folds", {}).get("over_folds", {})
+    count = len(seeds.get("seeds", []))
+    over = [(f"{count} seeds, {split}", seeds[split]) for split in ("test", "validation") if split in seeds]
+    over += [(f"{len(folds['n'])} folds, held out", {k: v for k, v in folds.items() if k != "n"})] if folds else []
+    return [_repeats_table(title, metrics) for title, metrics in over]
+
+
+def _repeats_table(title: str, metrics: Mapping[str, Any]) -> Table:
+    table = Table(title=Text(title), title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for name in ("metric", "mean ± sd", "lowest", "highest"):
+        table.add_column(name, justify="left" if name == "metric" else "right")
+    for name, one in metrics.items():
+        spread = "" if one["sd"] is None else f" ± {one['sd']:.3f}"
+        table.add_row(Text(name), f"{one['mean']:.3f}{spread}", f"{min(one['values']):.3f}", f"{max(one['values']):.3f}")
     return table
 
 

@@ -34,9 +34,9 @@ def compare(
     "runs" has the metrics, their 95 % intervals and the `facts` (seconds, memory, size) of each; "pairs" has, for each two, the
     differences "after" minus "before" with 95 % intervals from paired resamples (of whole `groups`, names or numbers [N] in the
     first run's order, where given), McNemar's exact test, and up to `shown` examples that became wrong and right, of other
-    answers than labels worse and better; "ranking" is by the metric `main` and says which pairs it leaves undecided: those whose
-    p value of that metric, from the same resamples and corrected by Holm over the pairs, is not below 0.05. Raises DataError
-    where the examples are not the same.
+    answers than labels worse and better; "ranking" is by the metric `main` and says which pairs it leaves undecided: those
+    whose p value of that metric, from the same resamples and corrected by Holm over the pairs, is not below 0.05. Raises
+    DataError where the examples are not the same.
     Sources: McNemar 1947; Holm 1979; Efron & Tibshirani 1993, chapters 13 and 16.
     """
     if len(runs) < 2:

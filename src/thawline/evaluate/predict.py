@@ -34,7 +34,6 @@ def outputs(
     forward: Forward | None = None,
     hollow: bool = False,
     among: np.ndarray | None = None,
-    told: Told = lambda done: None,
 ) -> Iterator[tuple[np.ndarray, Batch, Any]]:
     """Run the model over `data`, longest batches first; yields the indices of a batch, the batch, and the outputs.
 
@@ -52,13 +51,10 @@ def outputs(
         with torch.inference_mode(), autocast():
             return indices, batch, forward(data, indices, moved) if forward else data.task.forward(model, moved)
 
-    done, some = 0, np.arange(len(data)) if among is None else among
+    some = np.arange(len(data)) if among is None else among
     batches = by_length(data.lengths[some], max_examples=batch_size, max_tokens=data.task.tokens_at_once)
     with evaluating(model):
-        for indices, batch, found in each(run, (some[places] for places in batches)):
-            yield indices, batch, found
-            done += len(indices)
-            told(done)
+        yield from each(run, (some[places] for places in batches))
 
 
 def predict(
@@ -93,13 +89,11 @@ def _decoded(
     chosen = np.array([answered is None or answered[data.owner(i)] for i in range(len(data))], np.bool_)
     done = 0
     for some, whole in ((np.flatnonzero(chosen), True), (np.flatnonzero(~chosen), False)):
-        before = done
-        for indices, batch, output in outputs(
-            model, data, among=some, told=lambda n, before=before: told(before + n), **options
-        ):
+        for indices, batch, output in outputs(model, data, among=some, **options):
             said = _answered(model, data, batch, output) if whole else output
             yield indices, batch, output, data.task.decode(said, batch)
-        done += len(some)
+            done += len(indices)
+            told(done)
 
 
 def _answered(model: nn.Module, data: Supervised, batch: Batch, output: Any) -> Any:

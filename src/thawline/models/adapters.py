@@ -68,7 +68,8 @@ def take_out(model: Any, *, merge: bool) -> None:
         parent, _, child = name.rpartition(".")
         setattr(model.get_submodule(parent), child, plain)
     del model.peft_config
-    model._hf_peft_config_loaded = False
+    if getattr(model, "_hf_peft_config_loaded", False):  # transformers put them in, and would save weights by their names
+        model._hf_peft_config_loaded, model._weight_conversions = False, None
 
 
 def save_adapters(model: Any, folder: Path, whole: Iterable[str] = ()) -> None:

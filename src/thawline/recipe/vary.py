@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from thawline.errors import RecipeError
@@ -78,6 +78,11 @@ def trials_of(recipe: Recipe) -> tuple[Trial, ...]:
     return tuple(trials if count else ())
 
 
+def trainings(trials: Sequence[Trial]) -> int:
+    """Return how many trials are trained: of those without a fold held out that of the best combination alone."""
+    return sum(trial.varied.get(FOLD) != 0 for trial in trials) + any(FOLD in trial.varied for trial in trials)
+
+
 def combination(varied: dict[str, Any]) -> str:
     """Return what varies as it would be typed."""
     return " ".join(f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in varied.items())
@@ -106,7 +111,7 @@ def _at_odds(recipe: Recipe, grid: dict[str, list[Any]]) -> Iterator[str]:
     if FOLD in grid:
         if SEED in grid:
             which = "train.seeds" if recipe.train.seeds else f"vary.{SEED}"
-            yield f"{which}: stands beside data.folds; expected one of the two, as each says how far results differ; leave one out."
+            yield f"{which}: stands beside data.folds; expected one of the two, as each says how far results differ."
         for key in recipe.vary:
             if key.startswith("data.") and key not in _SAME_EXAMPLES:
                 yield f"vary.{key}: cannot vary beside data.folds: all share the same folds; start a run for each value."

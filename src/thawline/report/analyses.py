@@ -115,4 +115,4 @@ def sections(facts: RunFacts) -> list[Section]:
 
 
 def _beside_the_sets(analysis: Facts) -> Facts:
-    return {name: value for name, value in analysis.items() if name not in ("test", "validation", "train")}
+    return {name: value for name, value in analysis.items() if name not in ("test", "folds", "validation", "train")}

@@ -36,8 +36,8 @@ class RunFacts:
 
     @property
     def measured(self) -> str | None:
-        """The section of metrics.json that says how good the model is: "test", else "validation", else None."""
-        return next((name for name in ("test", "validation") if name in self.metrics), None)
+        """The section of metrics.json that says how good the model is: "test", else "folds", else "validation", else None."""
+        return next((name for name in ("test", "folds", "validation") if name in self.metrics), None)
 
     @property
     def section(self) -> Facts:

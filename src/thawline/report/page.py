@@ -20,7 +20,7 @@ from thawline.version import __version__
 View = Callable[[RunFacts], Section | None]
 
 _BEFORE: tuple[View, ...] = (views.metrics, views.training)
-_AFTER: tuple[View, ...] = (views.trials, views.plan, views.data, views.recipe)
+_AFTER: tuple[View, ...] = (views.repeats, views.trials, views.plan, views.data, views.recipe)
 
 
 def render(facts: RunFacts) -> str:

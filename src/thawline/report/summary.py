@@ -20,6 +20,7 @@ from thawline.report.words import (
     metric_name,
     metrics_of,
     model_name,
+    set_name,
     strategy_name,
 )
 
@@ -62,7 +63,9 @@ def _trained(facts: RunFacts) -> Sentence:
     if "steps" in train:
         said += [": ", Num(train["steps"], ",.0f", "metrics.train.steps"), " steps"]
         said += [", ", Num(train["epochs"], ".3g", "metrics.train.epochs"), f" epochs, {duration(train['seconds'])}"]
-    if facts.trials:
+    if over := get(facts.metrics, "folds", "over_folds", "n"):
+        said.append(f"; it is trained as {count(len(over), 'model')} were that each left one fold of the examples out")
+    elif facts.trials:
         said.append(f"; it is the best by validation of {count(len(facts.trials['trials']), 'trial')}")
     return [*said, "."]
 
@@ -74,7 +77,7 @@ def _quality(facts: RunFacts) -> Iterator[Sentence]:
     found, n = measured(facts, main), facts.section.get("n")
     others = [name for name in metrics_of(facts.section) if name != main][:1]
     said: list[Word] = ["On ", Num(n, ",.0f", f"metrics.{facts.measured}.n")]
-    said += [f" {facts.measured} examples its {metric_name(main)} is ", found.number]
+    said += [f" {set_name(facts.measured)} examples its {metric_name(main)} is ", found.number]
     if found.ends:
         said += [" (95 % interval ", found.ends[0], " to ", found.ends[1], ")"]
     for other in others:
@@ -118,6 +121,9 @@ def _warnings(facts: RunFacts) -> Iterator[Sentence]:
     elif facts.measured == "validation":
         yield ["There is no test split: these numbers are of the validation split, which also chose the best checkpoint, "
                "so they are somewhat too good."]  # fmt: skip
+    if facts.measured == "folds":
+        yield ["There is no test split: these numbers are of models that were trained in the same way on fewer examples, each "
+               "measured on those that it did not learn from; the model itself learned from them."]  # fmt: skip
     if "validation" not in facts.metrics and facts.measured == "test":
         yield ["There is no validation split: no checkpoint was chosen and over-fitting would not have been seen."]
     if 0 < facts.section.get("n", 0) < FEW:

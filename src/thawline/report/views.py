@@ -10,12 +10,12 @@ from typing import Any
 from thawline.report.blocks import Block, Cell, Interval, Num, Paragraph, Section, Side, Table
 from thawline.report.facts import Facts, RunFacts, get
 from thawline.report.svg import Bars, Lines, Point, Series, thin
-from thawline.report.words import BASELINES, duration, listed, main_of, metric_name, metrics_of
+from thawline.report.words import BASELINES, duration, listed, main_of, metric_name, metrics_of, set_name
 
 
 def metrics(facts: RunFacts) -> Section | None:
     """What was measured, split by split, with intervals and baselines."""
-    splits = [name for name in ("test", "validation") if name in facts.metrics]
+    splits = [name for name in ("test", "folds", "validation") if name in facts.metrics]
     blocks: list[Block] = [_metrics_table(facts, split) for split in splits]
     main, rivals = main_of(facts), facts.section.get("baseline", {})
     if main is not None and rivals:
@@ -23,7 +23,7 @@ def metrics(facts: RunFacts) -> Section | None:
         values = [facts.section[main], *(rivals[name][main] for name in names)]
         ends = facts.section.get(f"{main}_ci95")
         unit = (0.0, 1.0) if all(0 <= value <= 1 for value in values) else None
-        title = f"{metric_name(main)}, on the {facts.measured} set"
+        title = f"{metric_name(main)}, on the {set_name(facts.measured)} set"
         intervals = [tuple(ends) if ends else None, *(None for _ in names)]
         blocks.insert(0, Bars(title, ["this model", *names], values, metric_name(main), intervals, unit))
     about = (
@@ -49,7 +49,7 @@ def _metrics_table(facts: RunFacts, split: str) -> Table:
             cells.append(Interval(number, *(entry.get(f"{key}_ci95") or ())))
         rows.append(cells)
     columns = ["metric", "model", *(BASELINES.get(name, name) for name in rivals), *(f"model − {name}" for name in compared)]
-    return Table(f"{split}, {found.get('n', 0):,} examples", columns, rows)
+    return Table(f"{set_name(split)}, {found.get('n', 0):,} examples", columns, rows)
 
 
 def training(facts: RunFacts) -> Section | None:
@@ -180,6 +180,28 @@ def trials(facts: RunFacts) -> Section | None:
         rows.append([entry["trial"], *varied, value, Num(entry.get("seconds"), ",.1f"), state])
     columns = ["trial", *keys, metric_name(metric), "seconds", "state"]
     return Section("trials", "Trials", [Table("Trials, on the validation set", columns, rows)])
+
+
+def repeats(facts: RunFacts) -> Section | None:
+    """What several seeds, or the folds, came to: how far results differ by chance."""
+    seeds, folds = facts.metrics.get("seeds", {}), get(facts.metrics, "folds", "over_folds", default={})
+    over = [(split, f"metrics.seeds.{split}", seeds[split]) for split in ("test", "validation") if split in seeds]
+    over += [("each fold", "metrics.folds.over_folds", folds)] if folds else []
+    tables = []
+    for title, base, found in over:
+        rows = [
+            [metric_name(name), Num(one["mean"], key=f"{base}.{name}.mean"), Num(one["sd"], key=f"{base}.{name}.sd")]
+            + [Num(value, key=f"{base}.{name}.values.{place}") for place, value in enumerate(one["values"])]
+            for name, one in found.items()
+            if isinstance(one, Mapping)
+        ]
+        names = [f"seed {seed}" for seed in seeds["seeds"]] if seeds else [f"fold {k}" for k in range(1, len(folds["n"]) + 1)]
+        tables.append(Table(f"On {title}", ["metric", "mean", "standard deviation", *names], rows))
+    about = (
+        "The same training with other random numbers" if seeds else "The same training with another part of the data left out"
+    )
+    said = Paragraph([f"{about}: how far results differ by chance."], "quiet")
+    return Section("repeats", "Seeds" if seeds else "Folds", [said, *tables]) if tables else None
 
 
 def recipe(facts: RunFacts) -> Section:

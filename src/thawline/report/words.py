@@ -68,6 +68,11 @@ def main_of(facts: RunFacts) -> str | None:
     return next((name for name in [*asked, *known] if name in known), None)
 
 
+def set_name(name: str | None) -> str:
+    """Return how people call a set of metrics.json."""
+    return "out-of-fold" if name == "folds" else str(name)
+
+
 def measured(facts: RunFacts, metric: str) -> Interval:
     """Return a metric of the set that was measured, with its interval."""
     low, high = facts.section.get(f"{metric}_ci95") or (None, None)

@@ -61,9 +61,7 @@ def cuts_of(prepared: Prepared, assembled: Assembled, *, say: Say) -> tuple[int,
     if not lines:
         return ()
     if prepared.task.mixes:
-        say(
-            "note: the frozen part is computed anew each time: examples are mixed or packed with one another before they go through it"
-        )
+        say("note: the frozen part is computed anew each time: examples are mixed or packed before they go through it")
         return ()
     cache = cache_of(assembled.recipe) / "verdicts"
     path = cache / f"{_verdict_key(prepared, assembled, lines)}.json"
@@ -99,10 +97,8 @@ def _verdicts(prepared: Prepared, assembled: Assembled, lines: list[int]) -> dic
         replay = Replay(assembled.model, assembled.stages, data.batch(np.arange(min(2, len(data)))).inputs)
     except ModelError as error:
         return {str(line): str(error) for line in lines}
-    bare = [replace(data, targets=None).batch(part).inputs for part in parts]
-    return {
-        str(line): refusal(replay, line, batches) or of_targets(replay, line, zip(batches, bare, strict=True)) for line in lines
-    }
+    both = [(inputs, replace(data, targets=None).batch(part).inputs) for inputs, part in zip(batches, parts, strict=True)]
+    return {str(line): refusal(replay, line, batches) or of_targets(replay, line, both) for line in lines}
 
 
 def _verdict_key(prepared: Prepared, assembled: Assembled, lines: list[int]) -> str:

@@ -59,6 +59,14 @@ class _Origin(NamedTuple):
     columns: Columns | None
 
 
+class _Rows(NamedTuple):
+    """Examples without labels, what their columns are for, and id, label and split as columns that go beside features."""
+
+    examples: Examples
+    columns: Columns
+    beside: Mapping[str, pa.ChunkedArray]
+
+
 @final
 @dataclass(frozen=True)
 class Features:
@@ -86,19 +94,33 @@ class Features:
 
     def batches(self, told: Callable[[int], object] = lambda done: None) -> Iterator[pa.RecordBatch]:
         """Yield rows in the order of the examples: id, label and split where there are any, and "features"."""
-        ends = np.flatnonzero(np.diff(np.cumsum(self.data.lengths, dtype=np.int64) // _TOKENS)) + 1
-        parts = np.split(np.arange(len(self)), ends)
         done = 0
-        for indices, vectors in self.workers.each(lambda part: (part, self._vectors(part)), parts):
+        for indices, vectors in self._in_parts():
             rows = {name: column.slice(done, len(indices)).combine_chunks() for name, column in self.columns.items()}
             yield pa.record_batch({**rows, "features": vectors})
             done += len(indices)
             told(done)
 
+    def matrix(self) -> np.ndarray:
+        """Return one vector an example, float32 [N, D], the mean where an example was cut into pieces."""
+        parts = [vectors.flatten().to_numpy().reshape(len(vectors), -1) for _, vectors in self._in_parts()]
+        found, owners = np.concatenate(parts), self.data.owners
+        if owners is None:
+            return found
+        return np.asarray(
+            np.add.reduceat(found, np.searchsorted(owners, np.arange(owners[-1] + 1))) / np.bincount(owners)[:, None]
+        )
+
+    def _in_parts(self) -> Iterator[tuple[np.ndarray, pa.Array]]:
+        """Yield positions, so many that memory stays flat, with their vectors."""
+        ends = np.flatnonzero(np.diff(np.cumsum(self.data.lengths, dtype=np.int64) // _TOKENS)) + 1
+        parts = np.split(np.arange(len(self)), ends)
+        yield from self.workers.each(lambda part: (part, self._vectors(part)), parts)
+
     def _vectors(self, indices: np.ndarray) -> pa.Array:
         rows = [row.float() for row in self.prefix.tensors(self.data, indices, self.depth)]
         if not self._of_positions:
-            return _listed(torch.stack([row.flatten() for row in rows]))
+            return _listed(torch.stack([_mean(row) if self.pool == "mean" else row.flatten() for row in rows]))
         if self.pool == "none":
             offsets = np.cumsum([0, *map(len, rows)], dtype=np.int32)
             return pa.ListArray.from_arrays(pa.array(offsets), _listed(torch.cat(rows)))
@@ -118,6 +140,11 @@ _POOLED: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+def _mean(row: Tensor) -> Tensor:
+    """Return the mean over the places of a picture, [C, H, W], or over the positions that each example has, [T, C]."""
+    return row.mean((1, 2)) if row.dim() == 3 else row.mean(0) if row.dim() == 2 else row.flatten()
+
+
 def _listed(vectors: Tensor) -> pa.FixedSizeListArray:
     return pa.FixedSizeListArray.from_arrays(pa.array(vectors.flatten().numpy()), vectors.shape[1])
 
@@ -130,8 +157,22 @@ def features_of(model: str | Path, data: Any, given: Given = (), *, wanted: Want
     if wanted.pool not in POOLS:
         raise UserError(f"There is no pool {wanted.pool!r}{did_you_mean(wanted.pool, POOLS) or '.'} Known: {', '.join(POOLS)}.")
     origin = _origin(model, data, given)
+    return _features(origin, _rows(origin, data, say), wanted=wanted, say=say)
+
+
+def features_of_splits(recipe: Recipe, dataset: Dataset, *, say: Say) -> Features:
+    """Return what the recipe's model makes of its data, all splits one after the other: what a new head would read."""
+    tables = list[pa.Table]()
+    for part in dataset.splits.values():
+        tables += part.pieces([n for n in CANONICAL if n in part.table.column_names and n not in ("label", "weight")])
+    table = pa.concat_tables(tables, promote_options="default")
+    rows = _Rows(Examples(table), dataset.columns, {"id": table.column("id")})
+    return _features(_Origin(recipe, {}, dataset.columns), rows, wanted=Wanted(), say=say)
+
+
+def _features(origin: _Origin, rows: _Rows, *, wanted: Wanted, say: Say) -> Features:
     device = device_of(origin.recipe)
-    prepared, columns = _prepared(origin, data, say)
+    prepared = _prepared(origin, rows, say)
     found, stages = loaded(prepared, say)
     depth = depth_of(stages, wanted.stage)
     assembled = Assembled(prepared.recipe, found, stages, *_below(stages, depth))
@@ -147,7 +188,7 @@ def features_of(model: str | Path, data: Any, given: Given = (), *, wanted: Want
     if prepared.recipe.store.features is not False:
         shelf = shelf_of(prefix, prepared, assembled, depth=depth, device=device, store=store_of(prepared.recipe))
         prefix.below = prefix.below._replace(shelves={depth: shelf})
-    return Features(prefix, prepared.sets["train"], columns, depth, wanted.pool, workers)
+    return Features(prefix, prepared.sets["train"], rows.beside, depth, wanted.pool, workers)
 
 
 def write(features: Features, path: Path, told: Callable[[int], object] = lambda done: None) -> None:
@@ -197,10 +238,9 @@ def _with(recipe: Recipe, given: Given) -> Recipe:
     return recipe_from(recipe, **given) if isinstance(given, Mapping) else recipe_from(recipe, given)
 
 
-def _prepared(origin: _Origin, data: Any, say: Say) -> tuple[Prepared, dict[str, pa.ChunkedArray]]:
-    """Return encoded examples as what a run would be prepared from, and the columns that go beside their features."""
-    recipe = origin.recipe
-    rows, columns, beside = _rows(origin, data, say)
+def _prepared(origin: _Origin, given: _Rows, say: Say) -> Prepared:
+    """Return encoded examples as what a run would be prepared from."""
+    recipe, rows, columns = origin.recipe, given.examples, given.columns
     recipe = with_task(recipe, replace(columns, target=INPUTS[columns.kind].target))
     kind = task_class(recipe.task.name)
     config, processor, length = processor_of(recipe, kind, {"train": rows}, say=say)
@@ -214,11 +254,11 @@ def _prepared(origin: _Origin, data: Any, say: Say) -> tuple[Prepared, dict[str,
     items = replace(items, targets=np.zeros(len(items), np.int64))  # for a loss, which tells whether bfloat16 can be used
     recipe = recipe_from(recipe, data={"max_length": length} if length else {})
     dataset = Dataset({"train": rows}, columns, (), "features", rows.fingerprint)
-    return Prepared(recipe, dataset, task, {"train": items}, config, processor, ()), beside
+    return Prepared(recipe, dataset, task, {"train": items}, config, processor, ())
 
 
-def _rows(origin: _Origin, data: Any, say: Say) -> tuple[Examples, Columns, dict[str, pa.ChunkedArray]]:
-    """Read all splits of the data as one; return examples without labels, and id, label and split as columns."""
+def _rows(origin: _Origin, data: Any, say: Say) -> _Rows:
+    """Read all splits of the data as one."""
     options, cache = origin.recipe.data, cache_of(origin.recipe)
     source = read(data, encoding=options.encoding, cache=cache)
     columns, found = origin.columns, [Finding("note", "read", note) for note in source.notes]
@@ -230,7 +270,8 @@ def _rows(origin: _Origin, data: Any, say: Say) -> tuple[Examples, Columns, dict
     for split, table in source.splits.items():
         part, told = load_one(table, columns, cache=cache)
         found += [finding for finding in told if finding not in found]
-        tables.append(part.table.select([n for n in CANONICAL if n in part.table.column_names and n != "weight"]))
+        names = [name for name in CANONICAL if name in part.table.column_names and name != "weight"]
+        tables += part.pieces(names)  # without those that cannot be read
         splits += [split] * len(part)
     tell(found, say)
     table = pa.concat_tables(tables, promote_options="default")
@@ -238,7 +279,7 @@ def _rows(origin: _Origin, data: Any, say: Say) -> tuple[Examples, Columns, dict
     if len(source.splits) > 1:
         beside["split"] = pa.chunked_array([pa.array(splits)])
     texts = table.drop_columns([name for name in ("label",) if name in table.column_names])
-    return Examples(texts), columns, beside
+    return _Rows(Examples(texts), columns, beside)
 
 
 def _decisions(origin: _Origin, prepared: Prepared, device: Device, *, say: Say) -> Decisions:

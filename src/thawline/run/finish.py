@@ -146,9 +146,7 @@ def _predictions(saved: SavedModel, rows: Examples, what: str, say: Say) -> list
     if most is not None:
         chosen = spread([label is not None for label in rows.column("label").to_pylist()], most)
         if 0 < chosen.sum() < total:
-            say(
-                f"note: {what}: {chosen.sum():,} of {total:,} examples are answered in full, spread evenly; of all the loss counts"
-            )
+            say(f"note: {what}: {chosen.sum():,} of {total:,} examples are answered in full, spread evenly; the loss is of all")
     said = time.monotonic()
 
     def told(done: int) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from thawline.memory import available_bytes
 from thawline.recipe import Recipe, recipe_from, trials_of
+from thawline.recipe.vary import trainings
 from thawline.run.assemble import Assembled, assemble, evaluator, judge_of
 from thawline.run.carry_out import Job, device_of
 from thawline.run.finish import ending_seconds
@@ -56,8 +57,8 @@ def plan_of(recipe: Recipe, say: Say) -> Plan:
     return {
         "model": assembled.recipe.model.name,
         "strategy": assembled.recipe.strategy,
-        "trials": max(1, len(trials)),
-        "examples": {name: len(rows) for name, rows in prepared.sets.items()},
+        "trials": max(1, trainings(trials)),
+        "examples": {name: len(rows.ids) for name, rows in prepared.sets.items()},
         "stages": stages,
         **known,
         "epochs": round(known["steps"] / known["steps_per_epoch"], 3),

@@ -22,6 +22,7 @@ from thawline.tasks.base import Fitting
 from thawline.tasks.classification import Classification
 from thawline.types import Batch, Example, Item
 
+_AXES: dict[str, Any] = {"input_data_format": "channels_first"}
 _PATCH = 256  # pixels that count as one position, as in a transformer's patches of 16 by 16
 
 
@@ -70,13 +71,14 @@ class ImageClassification(Classification):
 
     def encode(self, examples: Sequence[Example]) -> list[Item]:
         pictures = [picture(e["image"]) if self.channels == 3 else _bands(e["image"], self.channels) for e in examples]
-        found = self._processor(pictures, do_rescale=False, do_normalize=False, return_tensors="np")["pixel_values"]
+        axes = {} if self.channels == 3 else _AXES
+        found = self._processor(pictures, do_rescale=False, do_normalize=False, return_tensors="np", **axes)["pixel_values"]
         return [{"pixels": np.asarray(one, np.uint8), "length": one[0].size // _PATCH} for one in found]
 
     def collate(self, items: Sequence[Item], length: int | None = None) -> Batch:
         del length  # all have one size
         pixels = [self._view(item) for item in items]
-        inputs = self._processor(pixels, do_resize=False, do_center_crop=False, return_tensors="pt")["pixel_values"]
+        inputs = self._processor(pixels, do_resize=False, do_center_crop=False, return_tensors="pt", **_AXES)["pixel_values"]
         batch = self.batched({"pixel_values": inputs}, items)
         return self._mixed(batch) if self._mixings and "random" in items[0] else batch
 

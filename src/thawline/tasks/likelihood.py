@@ -44,7 +44,7 @@ def token_losses(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tens
     >>> token_losses(torch.zeros(2, 4), torch.tensor([1, 3])).tolist()
     [1.386..., 1.386...]
     """
-    found: Tensor = _TokenLosses.apply(logits, labels, smoothing)  # type: ignore[no-untyped-call]
+    found: Tensor = _TokenLosses.apply(logits, labels, smoothing)
     return found
 
 

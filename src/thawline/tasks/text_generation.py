@@ -33,7 +33,7 @@ _SAMPLING = ("temperature", "top_p", "top_k", "min_p", "typical_p", "epsilon_cut
 Count = Annotated[int, Field(ge=0)]
 
 
-class Options(BaseModel, extra="forbid", frozen=True, strict=True):
+class GenerationOptions(BaseModel, extra="forbid", frozen=True, strict=True):
     """What `task.options` may say of text generation; docs/guides/tasks.md explains each."""
 
     max_new_tokens: Annotated[int, Field(ge=1)] = 256
@@ -63,7 +63,7 @@ class TextGeneration(Task):
     inputs = "messages"
     target = "answer"
     head_is_pretrained = True
-    Options = Options
+    Options = GenerationOptions
     passes_to_answer = 8.0
 
     @classmethod
@@ -81,12 +81,12 @@ class TextGeneration(Task):
         max_length: int = MAX_LENGTH,
         class_weights: Mapping[str, float] | None = None,
         label_smoothing: float = 0.0,
-        options: Options | None = None,
+        options: GenerationOptions | None = None,
     ) -> None:
         del class_weights  # tokens have no classes
         tokenizers.hush(tokenizer)
         self.tokenizer, self.max_length, self.label_smoothing = tokenizer, max_length, label_smoothing
-        self.problem, self.labels, self.options = problem, tuple(labels), options or Options()
+        self.problem, self.labels, self.options = problem, tuple(labels), options or GenerationOptions()
         self.answered, self.answered_in_training = self.options.generate, self.options.generate_in_training
         self.tokens_at_once = max(1, _LOGITS // len(tokenizer))
 
@@ -161,7 +161,7 @@ class TextGeneration(Task):
 
     def forward(self, model: nn.Module, batch: Batch) -> Any:
         """Run the model, with logits only where the next token is learned, if it can do so."""
-        accepted = _accepts(type(model))
+        accepted = _accepts(type(model).forward)
         options: dict[str, Any] = {"use_cache": False} if "use_cache" in accepted else {}
         if "logits_to_keep" in accepted:
             options["logits_to_keep"] = _learned(batch)
@@ -258,9 +258,9 @@ def _learned(batch: Batch) -> Tensor:
 
 
 @cache
-def _accepts(kind: type) -> frozenset[str]:
+def _accepts(forward: Any) -> frozenset[str]:
     """Return the arguments of a model's forward; of logits to keep only where they may be told by a mask."""
-    names = set(inspect.signature(kind.forward).parameters)  # type: ignore[attr-defined]
+    names = set(inspect.signature(forward).parameters)
     if not hasattr(transformers.modeling_utils, "slice_logits_to_keep"):
         names -= {"logits_to_keep"}
     return frozenset(names)

@@ -1,0 +1,56 @@
+"""What a finished run said of the examples that it was measured on, read again beside them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from thawline.data.examples import Examples
+from thawline.errors import RunError
+from thawline.evaluate.answered import Answered
+from thawline.evaluate.output import read_predictions
+from thawline.run.data import dataset_of
+from thawline.run.folder import RunFolder
+from thawline.types import Prediction
+
+
+class Kept(NamedTuple):
+    """A labelled set by its name in the run's folder, its examples, and what the run's model said of them."""
+
+    name: str
+    examples: Examples
+    predictions: list[Prediction]
+
+
+def kept(folder: RunFolder) -> Kept:
+    """Return the set that says how good the model is: test, else the folds, else validation.
+
+    Raises RunError where the run is not finished, measured nothing, or its data is not what it was.
+    """
+    metrics = folder.read("metrics.json")
+    if metrics is None:
+        raise RunError(f"{folder.path} is not finished, so it has no answers yet. Type: thawline resume {folder.path}")
+    name = next((name for name in ("test", "folds", "validation") if name in metrics), None)
+    if name is None:
+        raise RunError(f"{folder.path} was trained without a test or validation split; give a labelled file with --data FILE.")
+    recipe = folder.trained()
+    dataset = dataset_of(recipe)
+    examples = dataset.pool if name == "folds" else dataset.splits.get(name)
+    predictions = predictions_of(folder, name)
+    if examples is None or examples.column("id").to_pylist() != [prediction["id"] for prediction in predictions]:
+        what = f"The data of {folder.path} is another than when it was measured"
+        raise RunError(f"{what}; bring {recipe.data.path} back, or give a labelled file with --data FILE.")
+    return Kept(name, examples, predictions)
+
+
+def predictions_of(folder: RunFolder, name: str) -> list[Prediction]:
+    """Return the predictions that a run kept of a set; raises RunError where they are gone."""
+    path = folder.path / "predictions" / f"{name}.jsonl"
+    if not path.is_file():
+        raise RunError(f"{path} is gone; give a labelled file with --data FILE.")
+    return list(read_predictions(path))
+
+
+def answered_by(folder: RunFolder, examples: Examples, predictions: list[Prediction]) -> Answered:
+    """Return examples beside what the model of a run said of them, whatever the problem."""
+    columns = folder.columns()
+    return Answered(examples, predictions, columns.problem, columns.labels)

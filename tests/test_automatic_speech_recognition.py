@@ -1,0 +1,218 @@
+"""Speech recognition: the contract, losses, how answers are written, vocabularies and languages, and whole runs."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+from spoken import RATE, WORDS, clip, folder_of, sentence, trained, value, wav2vec2, whisper
+from thawline.errors import DataError, UserError
+from thawline.models.load import load_config, load_model, load_processor, quiet
+from thawline.tasks.base import Fitting, Step, plain_objective
+from thawline.tasks.speech_recognition import Options, SpeechRecognition
+from thawline.testing import check_task
+from thawline.testing.sums import supervised, whole
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    base = tmp_path_factory.mktemp("models")
+    return {
+        "whisper": whisper(base / "whisper"),
+        "ctc": wav2vec2(base / "ctc", vocabulary="NOYES"),
+        "bare": wav2vec2(base / "bare", norm="group"),
+    }
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return folder_of(tmp_path_factory.mktemp("words") / "words", transcripts=True)
+
+
+def examples() -> list[dict[str, Any]]:
+    said = [sentence(number) for number in range(16)]
+    return [{"id": f"e{n}", "audio": value(samples), "label": text} for n, (samples, text) in enumerate(said)]
+
+
+def task_of(model: str, *, smoothing: float = 0.0, rows: Any = None, **options: Any) -> tuple[SpeechRecognition, Any]:
+    """Return the task and the model, as a run would."""
+    config = load_config(model)
+    wanted = Fitting(options=options, examples={"train": rows or examples()})
+    processor = SpeechRecognition.processor(lambda kind: load_processor(model, kind), config, wanted)
+    SpeechRecognition.fit(processor, config, wanted)
+    task = SpeechRecognition(processor, options=Options(**options), label_smoothing=smoothing)
+    task.configure(config)
+    network = load_model(model, task.head_class(config), config, seed=0).model
+    task.start(network, [row["label"] for row in rows or examples()])
+    return task, network
+
+
+@pytest.mark.parametrize("name", ["whisper", "ctc"])
+def test_contract(name: str, models: dict[str, str]) -> None:
+    task, model = task_of(models[name])
+    check_task(task, model, examples(), learning_rate=7e-3, steps=500)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_loss_of_a_decoder_is_that_of_transformers(smoothing: float, models: dict[str, str]) -> None:
+    task, model = task_of(models["whisper"], smoothing=smoothing)
+    batch = whole(supervised(task, examples()))
+    labels = batch.targets
+    assert labels is not None
+    with torch.no_grad():
+        loss = plain_objective(Step(model, task, batch, 0.0))
+        peer = model(input_features=batch.inputs["input_features"], labels=labels)
+    straight = torch.nn.functional.cross_entropy(peer.logits.flatten(0, 1), labels.flatten(), label_smoothing=smoothing)
+    assert float(loss.total / loss.weight) == pytest.approx(float(straight), rel=1e-5)
+    assert float(loss.weight) == int((labels != -100).sum())
+    end, start, plain = task.speech.tokenizer.convert_tokens_to_ids(
+        ["<|endoftext|>", "<|startoftranscript|>", "<|notimestamps|>"]
+    )
+    assert batch.inputs["decoder_input_ids"][:, 0].tolist() == [start] * 16
+    assert labels[0, 0] == plain and labels[0][labels[0] != -100][-1] == end
+
+
+@pytest.mark.parametrize("name", ["ctc", "bare"])
+def test_loss_of_ctc_is_that_of_transformers(name: str, models: dict[str, str]) -> None:
+    """A sum over the recordings; those of the model without a mask run a length at a time, so that its peer hears them alone."""
+    task, model = task_of(models[name])
+    data = supervised(task, examples()[:4])
+    with torch.no_grad():
+        loss = plain_objective(Step(model, task, whole(data), 0.0))
+        total = 0.0
+        for place in range(4):
+            batch = data.batch(np.array([place]))
+            total += float(model(**batch.inputs, labels=batch.targets).loss)
+    assert float(loss.total) == pytest.approx(total, rel=1e-4)
+    assert float(loss.weight) == sum(len(row["label"]) for row in examples()[:4])
+
+
+def test_answers_are_bounded_and_may_hold_what_transcripts_hold(models: dict[str, str]) -> None:
+    before = transformers.GenerationConfig.from_pretrained(models["whisper"])
+    task, model = task_of(models["whisper"])
+    letters = task.speech.tokenizer.convert_tokens_to_ids(list("!?O"))
+    assert before.suppress_tokens == letters and model.generation_config.suppress_tokens == letters[:2]
+    assert model.generation_config.max_length == 22  # once and a half what "YES YES" takes, and 8
+    assert model.generation_config.num_beams == 1
+
+
+def test_vocabulary_of_the_transcripts(models: dict[str, str]) -> None:
+    task, model = task_of(models["bare"])
+    tokenizer = task.speech.tokenizer
+    assert sorted(tokenizer.get_vocab()) == sorted({*"".join(WORDS), "|", "[PAD]", "[UNK]"})
+    assert model.lm_head.out_features == len(tokenizer) == model.config.vocab_size
+    assert model.config.pad_token_id == tokenizer.pad_token_id
+    assert tokenizer.decode(task.way.ids("NO ON")) == "NO ON"
+
+
+@pytest.mark.parametrize(("case", "learned"), [(None, "NO ON"), ("keep", "[UNK]o [UNK]n"), ("upper", "NO ON")])
+def test_case_of_the_vocabulary(case: Any, learned: str, models: dict[str, str]) -> None:
+    rows = [{**row, "label": row["label"].title()} for row in examples()]
+    task, _ = task_of(models["ctc"], rows=rows, **({"case": case} if case else {}))
+    assert task.speech.tokenizer.decode(task.way.ids("No On")).replace("N", "N") == (
+        learned if case != "keep" else task.speech.tokenizer.decode(task.way.ids("No On"))
+    )
+    notes = SpeechRecognition.fit(task.speech, load_config(models["ctc"]), Fitting(examples={"train": rows}))[1]
+    assert notes is not None and "upper case" in notes
+
+
+def test_letters_that_are_not_in_the_vocabulary_are_told(models: dict[str, str]) -> None:
+    processor = load_processor(models["ctc"], "AutoProcessor")
+    rows = [{**row, "label": f"{row['label']} é?"} for row in examples()]
+    _, notes = SpeechRecognition.fit(processor, load_config(models["ctc"]), Fitting(examples={"train": rows}))
+    assert notes is not None and "2 letters of the transcripts are not in the vocabulary: ?, É" in notes
+
+
+def fitted(model: str, said: str = "this is what it is", **options: Any) -> tuple[Any, str | None]:
+    processor = load_processor(model, "AutoProcessor")
+    rows = [{**row, "label": said} for row in examples()]
+    note = SpeechRecognition.fit(processor, load_config(model), Fitting(options=options, examples={"train": rows}))[1]
+    return processor.tokenizer, note
+
+
+def test_languages(models: dict[str, str], tmp_path: Path) -> None:
+    many = whisper(tmp_path / "many", tokens=51865)
+    tokenizer, note = fitted(many)
+    assert note is not None and "look English" in note
+    assert tokenizer.decode(tokenizer.prefix_tokens) == "<|startoftranscript|><|en|><|transcribe|><|notimestamps|>"
+    tokenizer, note = fitted(many, language="de", task="translate")
+    assert tokenizer.decode(tokenizer.prefix_tokens) == "<|startoftranscript|><|de|><|translate|><|notimestamps|>"
+    with pytest.raises(UserError, match=r"do not look English; name their language"):
+        fitted(many, "das sind wohl keine Worte auf Englisch")
+    with pytest.raises(UserError, match=r"no language called 'germna', did you mean 'german'"):
+        fitted(many, language="germna")
+    with pytest.raises(UserError, match="knows English only"):
+        fitted(models["whisper"], language="german")
+    with pytest.raises(UserError, match="are for Whisper"):
+        fitted(models["ctc"], language="german")
+
+
+def test_what_does_not_fit_is_refused(models: dict[str, str]) -> None:
+    long = [*examples()[:3], {"id": "long", "audio": value(clip(0, 4.5)), "label": "NO"}]
+    with pytest.raises(DataError, match=r"1 training recordings are longer than the 4 s .* \(the longest: 4\.5 s\)"):
+        task_of(models["whisper"], rows=long)
+    task, _ = task_of(models["whisper"])
+    with pytest.raises(DataError, match="The transcript of example wordy has 603 tokens"):
+        task.targets({"id": ["wordy"], "label": ["NO" * 300]})
+    with pytest.raises(UserError, match="no meaning with CTC"):
+        task_of(models["ctc"], smoothing=0.1)
+
+
+def test_pieces_are_put_together(models: dict[str, str]) -> None:
+    task, _ = task_of(models["ctc"])
+    assert task.combine([{"id": "a", "text": "NO"}, {"id": "a", "text": ""}, {"id": "a", "text": "ON"}]) == {
+        "id": "a",
+        "text": "NO ON",
+    }
+
+
+@pytest.mark.parametrize("strategy", ["full", "head", "freeze(0.5)", "gradual(full, until=0.5)"])
+@pytest.mark.parametrize("name", ["whisper", "ctc"])
+def test_strategies_with_and_without_the_store(
+    name: str, strategy: str, models: dict[str, str], data: str, tmp_path: Path
+) -> None:
+    runs = [
+        trained(
+            data,
+            models[name],
+            tmp_path / str(kept),
+            strategy=strategy,
+            store={"features": kept},
+            evaluate={"baselines": False},
+        )
+        for kept in (True, False)
+    ]
+    (with_store, said), (without, _) = runs
+    assert with_store.recipe.task.name == "automatic-speech-recognition"
+    one, other = (run.metrics["test"] for run in (with_store, without))
+    assert one == other and {"wer", "cer"} <= one.keys()
+    if name == "whisper" and strategy == "head":  # which lies behind the decoder, and that reads the transcript
+        assert any("depends on the targets" in line for line in said)
+
+
+@pytest.mark.parametrize("name", ["whisper", "bare"])
+def test_saved_model_answers_alike_in_a_pipeline(name: str, models: dict[str, str], data: str, tmp_path: Path) -> None:
+    train = {"num_train_epochs": 6, "learning_rate": 5e-3}
+    run, said = trained(data, models[name], tmp_path / "run", train=train)
+    clips = [sentence(number)[0] for number in range(6)]
+    with quiet():
+        pipe = transformers.pipeline("automatic-speech-recognition", model=str(run.folder / "model"))
+        plain = [pipe({"raw": samples, "sampling_rate": RATE})["text"] for samples in clips]
+    found = run.model([{"id": str(n), "audio": value(samples)} for n, samples in enumerate(clips)])
+    assert [one["text"] for one in found] == [text.strip() for text in plain]
+    assert any(one["text"] for one in found)
+    before = run.metrics["test"].get("baseline", {}).get("before")
+    if name == "whisper":
+        assert before is not None and before["wer"] > run.metrics["test"]["wer"]
+    else:
+        assert before is None and any("before training is not measured" in line for line in said)
+
+
+def test_the_model_before_training_hears_its_whole_window(models: dict[str, str], data: str, tmp_path: Path) -> None:
+    run, _ = trained(data, models["whisper"], tmp_path / "run", evaluate={"baselines": False})
+    before = run.model.untrained(run.recipe)
+    assert (before.task.hearing.extractor.chunk_length, before.model.config.max_source_positions) == (4, 200)
+    assert (run.model.task.hearing.extractor.chunk_length, run.model.model.config.max_source_positions) == (1, 50)
