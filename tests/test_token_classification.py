@@ -32,7 +32,7 @@ from thawline.testing.sums import supervised, whole
 from thawline.types import Batch, Prediction
 
 TAGS = ("B-per", "B-loc", "I-per", "O")
-_TEXT = "the film is a quiet triumph warm and funny from first scene to last good bad fine Norway card refund"
+_TEXT = "the film is a good quiet triumph warm and bad refund funny from first scene to last fine Norway card"
 _WORDS = _TEXT.split()
 
 

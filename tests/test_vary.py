@@ -26,7 +26,7 @@ from test_training import options, silent, table
 from thawline.errors import DataError, DivergedError, RecipeError, UserError
 from thawline.recipe import Recipe, combination, load_recipe, recipe_from, to_yaml, trials_of
 from thawline.recipe.text import parse_yaml
-from thawline.run.trials import best_of
+from thawline.run.repeats import best_of
 
 __all__ = ["thawline"]  # a fixture
 GUIDE = Path(__file__).parents[1] / "docs" / "guides" / "vary.md"
@@ -100,7 +100,7 @@ def test_the_grid_goes_in_the_order_written() -> None:
     seen = [(trial.name, trial.recipe.train.seed, trial.recipe.train.learning_rate) for trial in trials]
     assert seen == [("001", 0, 1e-4), ("002", 0, 3e-4), ("003", 1, 1e-4), ("004", 1, 3e-4)]
     assert all(not trial.recipe.vary and trial.recipe.train.num_train_epochs == 2 for trial in trials)
-    assert trials[0].recipe == made("seed=0", "lr=1e-4", "epochs=2")
+    assert trials[0].recipe == made("seed=0", "lr=1e-4", "epochs=2", "data.seed=42")  # the data are those of the recipe's own
     assert trials_of(made()) == ()
 
 
@@ -229,18 +229,18 @@ def test_what_a_trials_folder_holds(varied: Path) -> None:
 
 
 def test_data_are_read_once_and_vary_where_they_must(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Seeds split the data anew, so each has its own; what else varies shares them. Both equal their runs alone."""
+    """Seeds of data split them anew, so each has its own; what else varies shares them. Both equal their runs alone."""
     counted: list[str] = []
     original = shared_module.load_dataset
     monkeypatch.setattr(shared_module, "load_dataset", lambda *given: counted.append("read") or original(*given))
     notes: list[str] = []
-    vary = {"seed": [0, 1], "label_smoothing": [0.0, 0.2], "max_length": [8]}
+    vary = {"data.seed": [0, 1], "label_smoothing": [0.0, 0.2], "max_length": [8]}
     done = train(tmp_path / "run", notes.append, vary=vary, epochs=1)
     assert len(counted) == 2
-    assert sum("validation sets of their own, because of train.seed, so" in note for note in notes) == 1
+    assert sum("validation sets of their own, because of data.seed, so" in note for note in notes) == 1
     assert len(notes) == len(set(notes))
     assert len({trial["validation"]["loss"] for trial in done.trials}) == 4
-    alone = train(tmp_path / "alone", seed=1, label_smoothing=0.2, max_length=8, epochs=1).folder
+    alone = train(tmp_path / "alone", data={"seed": 1, "max_length": 8}, label_smoothing=0.2, epochs=1).folder
     assert (timeless(tmp_path / "run" / "trials" / "004"), weights(tmp_path / "run" / "trials" / "004")) == (
         timeless(alone),
         weights(alone),
@@ -370,7 +370,7 @@ def test_changed_data_are_refused(tmp_path: Path) -> None:
 
 def test_the_best_of_equals_and_of_no_numbers() -> None:
     def entry(name: str, value: float, state: str = "finished") -> dict[str, Any]:
-        return {"trial": name, "state": state, "validation": {"loss": value, "accuracy": value}}
+        return {"trial": name, "varied": {"a": name}, "state": state, "validation": {"loss": value, "accuracy": value}}
 
     entries = [entry("001", math.nan), entry("002", 0.2), entry("003", 0.9), entry("004", 0.9), entry("005", 2, "diverged")]
     assert (best_of({"metric": "accuracy", "trials": entries}) or {})["trial"] == "003"

@@ -37,11 +37,13 @@ def stratified(labels: Sequence[Any] | Array, folds: int = 5, *, seed: int = 0) 
     return fold
 
 
-def out_of_fold(features: Array, labels: Array, folds: int = 5, *, seed: int = 0) -> Array:
+def out_of_fold(
+    features: Array, labels: Array, folds: int = 5, *, seed: int = 0, told: Callable[[int], object] = lambda done: None
+) -> Array:
     """Return what logistic regression on features says of each example when it learns from the other folds, float32 [N, C].
 
     `features` are numbers [N, D], `labels` are class numbers, int [N]; C is the largest of them plus one. A class that none
-    of the other folds has gets probability 0.
+    of the other folds has gets probability 0. `told` is called with the number of folds that are done.
 
     >>> features = np.array([[0.0], [0.1], [0.2], [1.0], [1.1], [1.2]])
     >>> out_of_fold(features, np.array([0, 0, 0, 1, 1, 1]), 3).argmax(1).tolist()
@@ -51,6 +53,7 @@ def out_of_fold(features: Array, labels: Array, folds: int = 5, *, seed: int = 0
     scores = np.zeros((len(labels), int(labels.max()) + 1), dtype=np.float32)
     for held in range(folds):
         scores[fold == held] = linear(features[fold != held], labels[fold != held], features[fold == held], n=scores.shape[1])
+        told(held + 1)
     return scores
 
 

@@ -81,7 +81,8 @@ def _given(examples: Sequence[Example], labels: Sequence[str]) -> Array:
 
 
 def _shown(example: Example) -> dict[str, Any]:
-    return {key: example[key] for key in ("id", "text", "text_pair", "label") if key in example}
+    keys = ("id", "split", "text", "text_pair", "image", "audio", "label")
+    return {key: example[key] for key in keys if isinstance(example.get(key), str)}
 
 
 def _words(found: int, n: int) -> str:

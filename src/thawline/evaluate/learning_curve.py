@@ -35,7 +35,7 @@ def learning_curve(
     """
     if n < 4 * _LEAST:
         raise DataError(f"A learning curve needs {4 * _LEAST} examples to learn from; there are {n:,}.")
-    steps = [round(n / 2**k) for k in range(sizes) if n / 2**k >= _LEAST][::-1]
+    steps = steps_to(n, sizes)
     losses = [np.stack([measure(size, seed + k) for k in range(1 if size == n else seeds)]) for size in steps]
     at = np.array(steps, dtype=float)
     errors = np.array([found.mean() for found in losses])
@@ -63,6 +63,15 @@ def learning_curve(
         "sure": sure,
         "words": _words((value, low, high), times, foretold, sure=sure),
     }
+
+
+def steps_to(n: int, sizes: int = 5) -> list[int]:
+    """Return at most so many sizes, each twice the one before, up to `n`.
+
+    >>> steps_to(1000), steps_to(100)
+    ([62, 125, 250, 500, 1000], [25, 50, 100])
+    """
+    return [round(n / 2**k) for k in range(sizes) if n / 2**k >= _LEAST][::-1]
 
 
 def on_features(train: tuple[Array, Array], test: tuple[Array, Array]) -> Measure:

@@ -64,7 +64,7 @@ def _trained(facts: RunFacts) -> Sentence:
         said += [": ", Num(train["steps"], ",.0f", "metrics.train.steps"), " steps"]
         said += [", ", Num(train["epochs"], ".3g", "metrics.train.epochs"), f" epochs, {duration(train['seconds'])}"]
     if over := get(facts.metrics, "folds", "over_folds", "n"):
-        said.append(f"; it is trained as {count(len(over), 'model')} were that each left one fold of the examples out")
+        said.append(f"; before it, {count(len(over), 'model')} were trained that each left one fold of the examples out")
     elif facts.trials:
         said.append(f"; it is the best by validation of {count(len(facts.trials['trials']), 'trial')}")
     return [*said, "."]
@@ -83,9 +83,21 @@ def _quality(facts: RunFacts) -> Iterator[Sentence]:
     for other in others:
         said += [f"; its {metric_name(other)} is ", measured(facts, other).number]
     yield [*said, "."]
+    yield from _repeated(facts, main)
     for name, entry in facts.section.get("baseline", {}).items():
         if shared := [metric for metric in (main, *others) if metric in entry]:
             yield _beside(facts, name, shared)
+
+
+def _repeated(facts: RunFacts, main: str) -> Iterator[Sentence]:
+    """How far the metric differs between seeds or folds."""
+    split = next((name for name in ("test", "validation") if get(facts.metrics, "seeds", name)), "validation")
+    for path, what in ((("folds", "over_folds", main), "folds"), (("seeds", split, main), f"seeds, on the {split} set")):
+        one, key = get(facts.metrics, *path), f"metrics.{'.'.join(path)}"
+        if one is not None and one["sd"] is not None:
+            said: list[Word] = [f"Over {len(one['values'])} {what}, its {metric_name(main)} is "]
+            said += [Num(one["mean"], key=f"{key}.mean"), " on average, with a standard deviation of "]
+            yield [*said, Num(one["sd"], key=f"{key}.sd"), "."]
 
 
 def _beside(facts: RunFacts, name: str, metrics: Sequence[str]) -> Sentence:

@@ -175,7 +175,8 @@ def trials(facts: RunFacts) -> Section | None:
     rows = []
     for entry in entries:
         varied = [one if isinstance(one, str) else json.dumps(one, ensure_ascii=False) for one in entry["varied"].values()]
-        state = "the best" if entry["trial"] == facts.trials.get("best") else entry.get("state", "")
+        kept = "the model" if entry["varied"].get("data.fold") == 0 else "the best"
+        state = kept if entry["trial"] == facts.trials.get("best") else entry.get("state", "")
         value = Num(get(entry, "validation", metric), ".4f")
         rows.append([entry["trial"], *varied, value, Num(entry.get("seconds"), ",.1f"), state])
     columns = ["trial", *keys, metric_name(metric), "seconds", "state"]

@@ -101,15 +101,17 @@ class Features:
             done += len(indices)
             told(done)
 
-    def matrix(self) -> np.ndarray:
+    def matrix(self, told: Callable[[int], object] = lambda done: None) -> np.ndarray:
         """Return one vector an example, float32 [N, D], the mean where an example was cut into pieces."""
-        parts = [vectors.flatten().to_numpy().reshape(len(vectors), -1) for _, vectors in self._in_parts()]
-        found, owners = np.concatenate(parts), self.data.owners
+        parts, owners = list[np.ndarray](), self.data.owners
+        for indices, vectors in self._in_parts():
+            parts.append(vectors.flatten().to_numpy().reshape(len(vectors), -1))
+            told(int(indices[-1]) + 1)
+        found = np.concatenate(parts)
         if owners is None:
             return found
-        return np.asarray(
-            np.add.reduceat(found, np.searchsorted(owners, np.arange(owners[-1] + 1))) / np.bincount(owners)[:, None]
-        )
+        first, pieces = np.unique(owners, return_index=True, return_counts=True)[1:]
+        return np.asarray(np.add.reduceat(found, first) / pieces[:, None], dtype=np.float32)
 
     def _in_parts(self) -> Iterator[tuple[np.ndarray, pa.Array]]:
         """Yield positions, so many that memory stays flat, with their vectors."""

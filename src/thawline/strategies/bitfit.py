@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING
 
 from thawline.errors import UserError
 from thawline.strategies.base import Groups, Strategy, spec_of
-from thawline.strategies.lora import RATE, Head, beside_head, check_beside, upper
+from thawline.strategies.lora import Head, beside_head, check_beside, upper
 from thawline.strategies.what import all_stages
 
 if TYPE_CHECKING:
     from thawline.models.stages import Stages
+
+_RATE = 20.0
+"""Times the learning rate of `full`, as those of Ben Zaken et al. 2022, appendix A, are."""
 
 
 def bitfit(*, top: int | float = 1.0, head: Head = "auto") -> Strategy:
@@ -33,4 +36,4 @@ def bitfit(*, top: int | float = 1.0, head: Head = "auto") -> Strategy:
 
     given = {"top": (top, 1.0), "head": (head, "auto")}
     spec = spec_of("bitfit", **{key: value for key, (value, usual) in given.items() if value != usual})
-    return Strategy(spec, groups, all_stages, rate=RATE)
+    return Strategy(spec, groups, all_stages, rate=_RATE)

@@ -16,9 +16,8 @@ if TYPE_CHECKING:
     from thawline.models.stages import Stages
 
 Head = bool | Literal["auto"]
-RATE = 10.0
-"""Times the learning rate of `full`: what suits few parameters (Schulman 2025, "LoRA Without Regret"; Ben Zaken et al. 2022,
-appendix A)."""
+_RATE = 10.0
+"""Times the learning rate of `full`, as Schulman 2025, "LoRA Without Regret", found."""
 _DEFAULTS = {"alpha": None, "dropout": 0.0, "target": "all-linear", "top": 1.0, "head": "auto", "merge": True}
 
 
@@ -65,7 +64,7 @@ def lora(
         take_out(model, merge=merge)
 
     spec = spec_of("lora", r=r, **{key: value for key, value in given.items() if value != _DEFAULTS[key]})
-    return Strategy(spec, groups, all_stages, prepare=prepare, finish=finish, rate=RATE)
+    return Strategy(spec, groups, all_stages, prepare=prepare, finish=finish, rate=_RATE)
 
 
 def layers(model: Any, blocks: Stages, target: str | list[str]) -> list[str]:

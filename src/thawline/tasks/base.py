@@ -162,7 +162,7 @@ class Task(ABC):
         """Pad items to one batch, to `length` where given; "target", "weight" and "id" become targets, weights and ids."""
 
     def hollow(self, items: Sequence[Item], length: int | None = None) -> Batch:
-        """Return what `collate` returns where the model goes on from stored outputs, and sees of the inputs only their shape."""
+        """Return what `collate` does, for a model that goes on from stored outputs and sees of the inputs only their shape."""
         return self.collate(items, length)
 
     @abstractmethod
@@ -248,7 +248,8 @@ class Task(ABC):
 class Fitting(NamedTuple):
     """What a recipe wants of a processor and a model's config: the longest item, words to add, and the task's own options.
 
-    `in_channels` is how many channels pictures have, where not three. `examples` are those of each split; none where a checkpoint is to be taken as it is.
+    `in_channels` is how many channels pictures have, where not three. `examples` are those of each split; none
+    where a checkpoint is to be taken as it is.
     """
 
     max_length: int | None = None
