@@ -7,6 +7,7 @@ The keys of a run are those that tasks.py writes: settings are the same for all 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import tempfile
 import time
@@ -31,6 +32,7 @@ def thawline(run: dict[str, Any], data: Path) -> dict[str, Any]:
             task=run["task"],
             model=run["model"],
             strategy=run["strategy"],
+            data={"validation_size": 0},
             train={
                 **{key: run[key] for key in ("learning_rate", "epochs", "batch_size", "seed")},
                 "train_sampling_strategy": "group_by_length",
@@ -49,6 +51,7 @@ def thawline(run: dict[str, Any], data: Path) -> dict[str, Any]:
 def main(run: dict[str, Any]) -> dict[str, Any]:
     """Carry out a run and return what came of it, beside what it began with."""
     before, data = facts(), SHARED / "data" / run["data"]
+    run = {**run, "model": os.path.expandvars(run["model"])}
     return before | (thawline(run, data) if run["tool"] == "thawline" else PEERS[run["task"]](run, data))
 
 

@@ -120,7 +120,8 @@ def thawline(run: dict[str, Any], model: str, folder: Path) -> dict[str, Any]:
             data={"validation_size": 0, "max_length": run["max_length"]},
             train={
                 "num_train_epochs": run["epochs"],
-                "batch_size": run["batch_size"],
+                "per_device_train_batch_size": run["batch_size"] // 2,  # the same step in half of the memory
+                "gradient_accumulation_steps": 2,
                 "learning_rate": run["learning_rate"],
                 "seed": run["seed"],
                 "train_sampling_strategy": "group_by_length",

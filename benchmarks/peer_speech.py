@@ -1,32 +1,33 @@
-"""Recordings: the transformers Trainer beside Thawline, in Whisper's whole window and in the one that the data needs.
+"""The peers of tasks with recordings: Whisper fine-tuned with the Trainer, in its whole window of 30 s.
 
-usage: peer_speech.py '{"tool": "thawline" | "trainer-best", "data": "an4" | "fsdd", "seed": 0, "learning_rate": 5e-5,
-"epochs": 5, "batch_size": 16, "strategy": "full"}' RESULT.json; the model's folder is in $THAWLINE_WHISPER. A run may have
-`options` for `task.options` of Thawline.
-an4 is written down (an answer is greedy, as long as it may be in the trained model), fsdd classified; the last model is tested.
+As transformers' guides to fine-tuning Whisper and to audio classification have it. Transcripts are compared in the form that
+`thawline.evaluate.scores.transcripts` states, the same for both tools.
 """
 
 from __future__ import annotations
 
 import csv
 import json
-import os
-import sys
 import tempfile
-import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from one_run import facts
-from results import SHARED
-
-from thawline.memory import PeakMemory
+import numpy as np
 
 RATE = 16000
-BEST = {"bf16": True, "use_cpu": True}  # all inputs have one length
+Row = dict[str, Any]
 
 
-def rows_of(data: Path, split: str) -> list[dict[str, Any]]:
+class Fitted(NamedTuple):
+    """A model, how rows become a batch of it, and what measures it."""
+
+    model: Any
+    collate: Callable[[list[Row]], dict[str, Any]]
+    measure: Callable[[Any], dict[str, float]]
+
+
+def rows_of(data: Path, split: str) -> list[Row]:
     """Return the rows of a split, with samples at the rate of the model."""
     from thawline.data.sounds import sound
 
@@ -34,129 +35,108 @@ def rows_of(data: Path, split: str) -> list[dict[str, Any]]:
         return [{**row, "samples": sound(data / row["path"], RATE)} for row in csv.DictReader(file)]
 
 
-def trainer(run: dict[str, Any], model: str, data: Path) -> dict[str, Any]:
-    """Train with the Trainer in the whole window, and measure the last model."""
+def of_transcripts(true: list[str], said: list[str]) -> dict[str, float]:
+    """Return the error rates of transcripts."""
+    from thawline.evaluate.metrics import METRICS
+
+    found = METRICS["speech_recognition"](true, said)
+    return {**found, "word_accuracy": 1 - found["wer"]}
+
+
+def of_labels(true: list[str], said: list[str]) -> dict[str, float]:
+    """Return what scikit-learn says of labels."""
+    from sklearn.metrics import accuracy_score, f1_score
+
+    return {"accuracy": float(accuracy_score(true, said)), "f1_macro": float(f1_score(true, said, average="macro"))}
+
+
+def transcripts_of_run(run: Path, data: Path) -> dict[str, float]:
+    """Return the error rates of what a run wrote down, and of what the model wrote before it was trained."""
+    lines = (run / "predictions" / "test.jsonl").read_text("utf-8").splitlines()
+    said = [json.loads(line)["text"] for line in lines]
+    before = json.loads((run / "metrics.json").read_text("utf-8"))["test"].get("baseline", {}).get("before", {})
+    known = {f"before_{name}": before[name] for name in ("wer", "cer") if name in before}
+    return of_transcripts(_column(data, "text"), said) | known
+
+
+def labels_of_run(run: Path, data: Path) -> dict[str, float]:
+    """Return what scikit-learn says of the labels that a run predicted."""
+    lines = (run / "predictions" / "test.jsonl").read_text("utf-8").splitlines()
+    return of_labels(_column(data, "label"), [json.loads(line)["label"] for line in lines])
+
+
+def _column(data: Path, name: str) -> list[str]:
+    with (data / "test.csv").open(encoding="utf-8", newline="") as file:
+        return [row[name] for row in csv.DictReader(file)]
+
+
+def speech_recognition(run: Mapping[str, Any], data: Path) -> dict[str, Any]:
+    """Transcripts, learned and written down by the whole model; answers are greedy, of at most 80 tokens."""
+    return _trained(run, data, _writer)
+
+
+def audio_classification(run: Mapping[str, Any], data: Path) -> dict[str, Any]:
+    """Labels, learned by the encoder under a new head."""
+    return _trained(run, data, _classifier)
+
+
+def _trained(run: Mapping[str, Any], data: Path, fitted: Callable[[str, dict[str, list[Row]]], Fitted]) -> dict[str, Any]:
+    """Train, and measure the last model in float32."""
     import torch
     import transformers
+    from peer_tasks import arguments_of, trained
 
     rows = {split: rows_of(data, split) for split in ("train", "test")}
     torch.manual_seed(run["seed"])
-    network, peer_class, collate, measured = (_speech if run["data"] == "an4" else _classes)(model, rows)
-    arguments = transformers.Seq2SeqTrainingArguments(
-        output_dir=tempfile.mkdtemp(),
-        num_train_epochs=run["epochs"],
-        per_device_train_batch_size=run["batch_size"],
-        learning_rate=run["learning_rate"],
-        warmup_steps=0.1,
-        weight_decay=0.01,
-        seed=run["seed"],
-        save_strategy="no",
-        report_to=[],
-        disable_tqdm=True,
-        logging_strategy="no",
-        remove_unused_columns=False,
-        **BEST,
-    )
-    peer = peer_class(model=network, args=arguments, train_dataset=rows["train"], data_collator=collate)
-    start = time.monotonic()
-    with PeakMemory() as memory:
-        peer.train()
-    seconds = time.monotonic() - start
+    made = fitted(run["model"], rows)
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = arguments_of(run, folder)
+        arguments.remove_unused_columns = False  # which would take the samples
+        arguments.train_sampling_strategy = "random"  # all inputs have one length
+        peer = transformers.Trainer(model=made.model, args=arguments, train_dataset=rows["train"], data_collator=made.collate)
+        positions = made.model.config.max_source_positions
+        cost = trained(peer, run, examples=len(rows["train"]), tokens=positions * len(rows["train"]))
     with torch.inference_mode():
-        found = measured(network.float().eval())
-    kept = {"seconds": seconds, "examples_per_second": len(rows["train"]) * run["epochs"] / seconds}
-    return found | kept | {"peak_memory_mb": memory.peak_mb}
+        return made.measure(made.model.float().eval()) | cost
 
 
-def _speech(model: str, rows: dict[str, list[dict[str, Any]]]) -> tuple[Any, Any, Any, Any]:
-    """Return model, trainer, collation and measuring for transcripts, as the guide to fine-tuning Whisper has them."""
+def _writer(model: str, rows: dict[str, list[Row]]) -> Fitted:
     import transformers
-
-    from thawline.evaluate.metrics import METRICS
 
     processor = transformers.WhisperProcessor.from_pretrained(model)
     network = transformers.WhisperForConditionalGeneration.from_pretrained(model)
     network.generation_config.forced_decoder_ids = None
 
-    def collate(some: list[dict[str, Any]]) -> dict[str, Any]:
+    def collate(some: list[Row]) -> dict[str, Any]:
         batch = processor.feature_extractor([row["samples"] for row in some], sampling_rate=RATE, return_tensors="pt")
         labels = processor.tokenizer([row["text"] for row in some], padding=True, return_tensors="pt")
         ids = labels.input_ids.masked_fill(labels.attention_mask.ne(1), -100)
-        return {"input_features": batch.input_features, "labels": ids[:, 1:]}
+        return {"input_features": batch.input_features, "labels": ids[:, 1:]}  # the model puts the first one in front
 
-    def measured(trained: Any) -> dict[str, float]:
+    def measure(trained: Any) -> dict[str, float]:
         said = []
         for row in rows["test"]:
             inputs = processor.feature_extractor(row["samples"], sampling_rate=RATE, return_tensors="pt").input_features
-            tokens = trained.generate(inputs, num_beams=1, max_new_tokens=80)
-            said += processor.batch_decode(tokens, skip_special_tokens=True)
-        return METRICS["speech_recognition"]([row["text"] for row in rows["test"]], said)
+            said += processor.batch_decode(trained.generate(inputs, num_beams=1, max_new_tokens=80), skip_special_tokens=True)
+        return of_transcripts([row["text"] for row in rows["test"]], said)
 
-    return network, transformers.Seq2SeqTrainer, collate, measured
+    return Fitted(network, collate, measure)
 
 
-def _classes(model: str, rows: dict[str, list[dict[str, Any]]]) -> tuple[Any, Any, Any, Any]:
-    """Return the same for labels."""
+def _classifier(model: str, rows: dict[str, list[Row]]) -> Fitted:
     import torch
     import transformers
-
-    from thawline.evaluate.metrics import METRICS
 
     extractor = transformers.AutoFeatureExtractor.from_pretrained(model)
     labels = sorted({row["label"] for row in rows["train"]})
     network = transformers.WhisperForAudioClassification.from_pretrained(model, num_labels=len(labels))
 
-    def collate(some: list[dict[str, Any]]) -> dict[str, Any]:
+    def collate(some: list[Row]) -> dict[str, Any]:
         batch = extractor([row["samples"] for row in some], sampling_rate=RATE, return_tensors="pt")
-        found = torch.tensor([labels.index(row["label"]) for row in some])
-        return {"input_features": batch.input_features, "labels": found}
+        return {"input_features": batch.input_features, "labels": torch.tensor([labels.index(row["label"]) for row in some])}
 
-    def measured(trained: Any) -> dict[str, float]:
-        import numpy as np
+    def measure(trained: Any) -> dict[str, float]:
+        answers = [trained(collate([row])["input_features"]).logits.argmax() for row in rows["test"]]
+        return of_labels([row["label"] for row in rows["test"]], list(np.array(labels)[answers]))
 
-        answers = [int(trained(collate([row])["input_features"]).logits.argmax()) for row in rows["test"]]
-        true = np.array([labels.index(row["label"]) for row in rows["test"]])
-        return METRICS["single_label_classification"](true, np.array(answers))
-
-    return network, transformers.Trainer, collate, measured
-
-
-def thawline(run: dict[str, Any], model: str, data: Path) -> dict[str, Any]:
-    """Train with Thawline, and take what it says of the last model."""
-    import thawline as tl
-
-    with tempfile.TemporaryDirectory() as output:
-        done = tl.finetune(
-            str(data),
-            task={"options": run.get("options", {})},
-            model=model,
-            strategy=run.get("strategy", "full"),
-            data={"validation_size": 0},
-            train={
-                "num_train_epochs": run["epochs"],
-                "batch_size": run["batch_size"],
-                "learning_rate": run["learning_rate"],
-                "seed": run["seed"],
-                "eval_strategy": "no",
-                "load_best_model_at_end": False,
-            },
-            evaluate={"bootstrap_samples": 20, "baselines": run["data"] == "an4"},
-            output={"dir": f"{output}/run"},
-            progress=False,
-        )
-    test, train = done.metrics["test"], done.metrics["train"]
-    found = {key: test[key] for key in ("accuracy", "f1_macro", "wer", "cer") if key in test}
-    if "baseline" in test:
-        found |= {f"before_{key}": test["baseline"]["before"][key] for key in ("wer", "cer")}
-    return found | {key: train[key] for key in ("seconds", "examples_per_second", "peak_memory_mb")}
-
-
-def main(run: dict[str, Any]) -> dict[str, Any]:
-    """Carry out a run and return what came of it, beside what it began with."""
-    known = facts()
-    tool = thawline if run["tool"] == "thawline" else trainer
-    return known | tool(run, os.environ["THAWLINE_WHISPER"], SHARED / "data" / run["data"])
-
-
-if __name__ == "__main__":
-    Path(sys.argv[2]).write_text(json.dumps(main(json.loads(sys.argv[1]))))
+    return Fitted(network, collate, measure)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from peer_speech import audio_classification, labels_of_run, speech_recognition, transcripts_of_run
 
 from thawline.memory import PeakMemory
 
@@ -83,7 +84,7 @@ def token_classification(run: Mapping[str, Any], data: Path) -> dict[str, Any]:
 
     def encoded(sentences: Sentences, tags: Sentences) -> Any:
         found = tokenizer(sentences, is_split_into_words=True, truncation=True)
-        first = [_first_pieces(found.word_ids(i)) for i in range(len(sentences))]
+        first = [first_pieces(found.word_ids(i)) for i in range(len(sentences))]
         own = [[-100 if word is None else labels.index(row[word]) for word in of] for of, row in zip(first, tags, strict=True)]
         return datasets.Dataset.from_dict({**found, "labels": own, "first": first})
 
@@ -114,7 +115,7 @@ def token_classification(run: Mapping[str, Any], data: Path) -> dict[str, Any]:
     return of_entities(tags[1], said) | cost
 
 
-def _first_pieces(of: Sequence[int | None]) -> list[int | None]:
+def first_pieces(of: Sequence[int | None]) -> list[int | None]:
     """Return the number of each first piece's word, None for other pieces and special tokens."""
     return [None if place and of[place - 1] == word else word for place, word in enumerate(of)]
 
@@ -126,5 +127,13 @@ def tags_of_run(run: Path, data: Path) -> dict[str, float]:
 
 
 Peer = Callable[[Mapping[str, Any], Path], dict[str, Any]]
-PEERS: Mapping[str, Peer] = {"token-classification": token_classification}
-MEASURED: Mapping[str, Callable[[Path, Path], dict[str, float]]] = {"token-classification": tags_of_run}
+PEERS: Mapping[str, Peer] = {
+    "token-classification": token_classification,
+    "audio-classification": audio_classification,
+    "automatic-speech-recognition": speech_recognition,
+}
+MEASURED: Mapping[str, Callable[[Path, Path], dict[str, float]]] = {
+    "token-classification": tags_of_run,
+    "audio-classification": labels_of_run,
+    "automatic-speech-recognition": transcripts_of_run,
+}

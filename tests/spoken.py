@@ -49,9 +49,10 @@ def clip(number: int, seconds: float | None = None) -> np.ndarray:
 
 
 def sentence(number: int) -> tuple[np.ndarray, str]:
-    """One or two words, each a tone, and what they say."""
-    words = [number, *([number // 3] if number % 2 else [])]
-    return np.concatenate([clip(word, 0.25) for word in words]), " ".join(WORDS[word % 3] for word in words)
+    """One or two words, each a tone before a pause, and what they say."""
+    words, pause = [number, *([number // 3] if number % 2 else [])], np.zeros(RATE // 20, np.float32)
+    samples = [part for word in words for part in (clip(word, 0.15), pause)]
+    return np.concatenate(samples), " ".join(WORDS[word % 3] for word in words)
 
 
 def value(samples: np.ndarray) -> dict[str, Any]:

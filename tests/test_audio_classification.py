@@ -167,8 +167,17 @@ def plain_metrics(run: Any) -> dict[str, Any]:
     return {key: value for key, value in run.metrics["test"].items() if not isinstance(value, dict)}
 
 
-@pytest.mark.parametrize("strategy", ["head", "freeze(0.5)", "layerwise(full, decay=0.8)", "gradual(full, until=0.5)"])
-@pytest.mark.parametrize("name", ["whisper", "layer"])
+@pytest.mark.parametrize(
+    ("name", "strategy"),
+    [
+        ("whisper", "head"),
+        ("whisper", "freeze(0.5)"),
+        ("whisper", "layerwise(full, decay=0.8)"),
+        ("whisper", "gradual(full, until=0.5)"),
+        ("layer", "head"),
+        ("group", "freeze(0.5)"),
+    ],
+)
 def test_strategies_with_and_without_the_store(
     name: str, strategy: str, models: dict[str, str], data: str, tmp_path: Path
 ) -> None:

@@ -104,6 +104,36 @@ def test_differences_are_paired_by_seed():
     assert "+1.00 ± 0.58 (±0.5: no)" in quality.table(rows, (one,))
 
 
+def test_tasks_stand_beside_their_targets():
+    tasks = script("tasks")
+    runs = tasks.wanted(list(tasks.SETTINGS), ["thawline", "trainer-best"], seeds=2, strategy="full")
+    assert set(tasks.SETTINGS) == set(tasks.METRICS) == set(tasks.TARGETS) == set(script("peer_tasks").PEERS)
+    lost = {"thawline": 0.02, "trainer-best": 0.0}
+    made = [
+        run
+        | dict.fromkeys(tasks.METRICS[run["task"]], 0.5 - lost[run["tool"]] * run["seed"])
+        | {"seconds": 10.0, "peak_memory_mb": 100.0, "timed": run["seed"] == 0}
+        for run in runs
+    ]
+    lines = tasks.table(made).splitlines()
+    assert any("f1 49.00 ± 1.41" in line and "thawline" in line for line in lines)
+    assert "token-classification, full: f1 -1.00 over 2 seeds (no more than 1 F1 below the Trainer: yes)" in lines
+    worse = [row | {"f1": row["f1"] - 0.001 * (row["tool"] == "thawline")} for row in made if "f1" in row]
+    assert "f1 -1.10 over 2 seeds (no more than 1 F1 below the Trainer: no)" in tasks.table(worse)
+    assert tasks.table(made[:1]).count("over") == 0, "one side alone is not compared"
+
+
+def test_words_without_a_piece_stay_outside_for_the_peer(tmp_path):
+    peer_tasks = script("peer_tasks")
+    assert peer_tasks.first_pieces([None, 0, 0, 2, 3, 3, None]) == [None, 0, None, 2, 3, None, None]
+    (tmp_path / "test.conll").write_text("In\tO\nOslo\tB-loc\n\nBob\tB-per\n")
+    assert peer_tasks.conll(tmp_path / "test.conll") == ([["In", "Oslo"], ["Bob"]], [["O", "B-loc"], ["B-per"]])
+    (tmp_path / "predictions").mkdir()
+    (tmp_path / "predictions" / "test.jsonl").write_text('{"tags": ["O", "B-loc"]}\n{"tags": ["O"]}\n')
+    found = peer_tasks.tags_of_run(tmp_path, tmp_path)
+    assert (found["precision"], found["recall"], round(found["f1"], 3)) == (1.0, 0.5, 0.667)
+
+
 def test_operators_fall_into_kinds():
     where = script("where")
     assert where.kind_of(["aten::copy_", "aten::_foreach_copy_"]) == "optimiser"

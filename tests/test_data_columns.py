@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from thawline.data.columns import Columns, infer
+from thawline.data.columns import Asked, Columns, infer
 from thawline.data.dataset import Options, load
 from thawline.data.read import read
 from thawline.errors import DataError
@@ -15,7 +15,7 @@ MANY = list(range(40))
 
 
 def inferred(data: Any, cache: Path, **asked: Any) -> Columns:
-    return infer(read(data, cache=cache), **asked)
+    return infer(read(data, cache=cache), Asked(**asked))
 
 
 @pytest.mark.parametrize(

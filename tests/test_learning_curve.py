@@ -1,4 +1,4 @@
-"""The learning curve against curves that are known, when it says that it cannot tell, and what to label next."""
+"""The learning curve against curves that are known, and when it says that it cannot tell."""
 
 import json
 
@@ -7,7 +7,6 @@ import pytest
 
 from thawline.errors import DataError
 from thawline.evaluate.learning_curve import Measure, fit_power_law, learning_curve, on_features, power_law, shuffled
-from thawline.evaluate.what_to_label import what_to_label
 
 Law = tuple[float, float, float]
 
@@ -80,37 +79,3 @@ def test_each_beginning_has_each_class_in_its_share() -> None:
     for size in (10, 100, 500):
         np.testing.assert_allclose(np.bincount(labels[shuffled(labels, 0)[:size]]), np.array([0.6, 0.3, 0.1]) * size, atol=1)
     assert sorted(shuffled(labels, 1).tolist()) == list(range(1000))
-
-
-def unlabelled() -> tuple[np.ndarray, np.ndarray]:
-    """Four groups; the model is unsure of the last two."""
-    rng = np.random.default_rng(0)
-    group = np.repeat(np.arange(4), 50)
-    sure = np.where(group < 2, 0.99, 0.55)
-    return np.stack([sure, 1 - sure], 1), np.eye(4)[group] + 0.05 * rng.standard_normal((200, 4))
-
-
-def test_the_unsure_of_each_group_come_first() -> None:
-    scores, features = unlabelled()
-    found = what_to_label(scores, features, 6)
-    assert json.loads(json.dumps(found)) == found == what_to_label(scores, features, 6)
-    assert {one["place"] // 50 for one in found[:2]} == {2, 3}
-    assert found[0]["margin"] == pytest.approx(0.1, abs=1e-6)
-
-
-def test_gradients_are_never_formed_but_meant() -> None:
-    scores, features = unlabelled()
-    gradients = ((scores - np.eye(2)[scores.argmax(1)])[:, :, None] * features[:, None]).reshape(200, -1)
-    rng, expected = np.random.default_rng(3), [int((gradients**2).sum(1).argmax())]
-    far = np.full(200, np.inf)
-    while len(expected) < 10:
-        far = np.minimum(far, ((gradients - gradients[expected[-1]]) ** 2).sum(1))
-        far[expected] = 0
-        expected.append(int(np.searchsorted(np.cumsum(far), rng.random() * far.sum(), side="right")))
-    assert [one["place"] for one in what_to_label(scores, features, 10, seed=3)] == expected
-
-
-@pytest.mark.parametrize("n", [0, 3, 200, 999])
-def test_all_alike_and_all_of_them(n: int) -> None:
-    found = [one["place"] for one in what_to_label(np.full((200, 2), 0.5), np.ones((200, 4)), n)]
-    assert len(set(found)) == len(found) == min(n, 200)

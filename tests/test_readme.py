@@ -125,7 +125,7 @@ def test_links_lead_somewhere() -> None:
 def test_the_guide_has_every_verb(place: Path) -> None:
     verbs = re.findall(r"^\| `thawline (\w+)", GUIDE.read_text("utf-8"), re.MULTILINE)
     shown = run([]).out
-    assert len(verbs) == 11
+    assert len(verbs) == 14
     assert all(f" {verb} " in shown for verb in verbs)
 
 

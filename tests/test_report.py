@@ -325,3 +325,29 @@ def test_what_is_no_run_is_told(tmp_path: Path, spoil: Any, expected: str) -> No
     spoil(folder)
     with pytest.raises(RunError, match=expected):
         facts_of(folder)
+
+
+def test_sets_that_are_not_the_runs_own() -> None:
+    analysis, metrics = run().analysis, run().metrics
+    sets = {f"on-set {k}": {"metrics": metrics["test"], **analysis["test"]} for k in range(5)}
+    facts = replace(run(), analysis={**sets, **analysis})
+    page = Page(html := render(facts))
+    assert [name for name in page.sections() if name.startswith("other")] == ["other-1", "other-2", "other-3"]
+    assert "On other data: set 4" in html and "set 1" not in html and "Of 5 other sets the last 3 are shown." in html
+    assert ("analysis.on-set 4.metrics.accuracy", repr(metrics["test"]["accuracy"])) in [one[:2] for one in page.numbers]
+    ids = [found["id"] for _, found in page.elements if "id" in found]
+    assert len(ids) == len(set(ids))
+    assert len(html.encode()) < 5 * MB
+
+
+def test_near_duplicates_stand_beside_those_in_train() -> None:
+    one = {"id": "t1", "split": "test", "text": "So good!", "label": "a", "similarity": 0.9}
+    found = {
+        "n": 9,
+        "found": 1,
+        "words": "1 of 9.",
+        "examples": [{**one, "like": {"id": "r7", "text": "so good", "label": "b"}}],
+    }
+    html = render(replace(run(), analysis={"near_duplicates": found}))
+    assert "near-duplicates" in Page(html).sections()
+    assert all(said in html for said in ("So good!", "so good", "r7", "1 of 9."))

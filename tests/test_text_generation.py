@@ -149,6 +149,16 @@ def test_what_is_cut_is_counted_and_stops_training(tmp_path: Path) -> None:
     assert item["prompt"].tolist() == whole_item["prompt"].tolist()
 
 
+def test_conversations_without_answers(tmp_path: Path) -> None:
+    path = tmp_path / "asked.jsonl"
+    path.write_text("\n".join(json.dumps({"prompt": f"{word} {i}"}) for i, word in enumerate(_WORDS[:40])))
+    with pytest.raises(DataError, match="None of the 28 conversations in train has an answer"):
+        train(path)
+    run, said = train(chats(tmp_path, 40)), list[str]()
+    assert run.evaluate(path, say=said.append).section == {"n": 40}
+    assert any("40 examples have nothing to be measured by" in line for line in said)
+
+
 def test_mistakes_are_told() -> None:
     with pytest.raises(UserError, match=r"task.options.max_tokens: there is no such option, did you mean 'max_new_tokens'\?"):
         own_options(TextGeneration, {"max_tokens": 3})

@@ -1,5 +1,6 @@
 """Token classification: the contract, pieces and windows of words, decoding into entities, and runs that a pipeline repeats."""
 
+import doctest
 import io
 import json
 import sys
@@ -20,10 +21,12 @@ import thawline as tl
 from families import FAMILIES, folder_of, tokenizer_of
 from thawline.cli.entry import main
 from thawline.data.dataset import Options, load
+from thawline.data.tags import repair
 from thawline.data.words import words
 from thawline.errors import DataError, ModelError, UserError
 from thawline.evaluate.predict import predict
 from thawline.models.load import load_config, load_model, quiet
+from thawline.recipe import load_recipe
 from thawline.tasks import tokenizers
 from thawline.tasks.base import Fitting, Step, plain_objective
 from thawline.tasks.token_classification import TokenClassification
@@ -228,9 +231,9 @@ def trained(path: Path, output: Path, name: str = "bert", **more: Any) -> tl.Run
 
 
 @cache
-def run_of(base: Path, name: str) -> tl.Run:
+def run_of(base: Path, name: str, epochs: int = 8) -> tl.Run:
     """A run that has learned something, so that there are entities to compare."""
-    return trained(tiny(base / f"{name}.jsonl"), base / name, name, train={"epochs": 12}, data={"max_length": 16})
+    return trained(tiny(base / f"{name}.jsonl"), base / name, name, train={"epochs": epochs}, data={"max_length": 16})
 
 
 @pytest.fixture(scope="module")
@@ -238,27 +241,38 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("runs")
 
 
-@pytest.mark.filterwarnings("ignore:Tokenizer does not support real words")
-@pytest.mark.parametrize("name", ["bert", "roberta", "gpt2", "xlnet"])
-def test_plain_pipeline_says_the_same(base: Path, name: str) -> None:
-    run = run_of(base, name)
-    assert run.metrics["test"]["f1"] > 0.3, "there are entities"
+def plain(run: tl.Run, **options: Any) -> Any:
     with quiet():
         model = transformers.AutoModelForTokenClassification.from_pretrained(run.folder / "model").eval()
         tokenizer = transformers.AutoTokenizer.from_pretrained(run.folder / "model")
-        pipeline = transformers.pipeline("token-classification", model=model, tokenizer=tokenizer, aggregation_strategy="first")
-    assert set(model.config.id2label.values()) == set(TAGS) and tokenizer.model_max_length == 16
-    rows = [sentence(i) for i in range(100, 116)]
+        return transformers.pipeline("token-classification", model=model, tokenizer=tokenizer, **options)
+
+
+def test_plain_pipeline_finds_the_same_entities(base: Path) -> None:
+    run, rows = run_of(base, "bert"), [sentence(i, 4 + i % 9) for i in range(100, 116)]
+    pipeline = plain(run, aggregation_strategy="first")
+    assert set(pipeline.model.config.id2label.values()) == set(TAGS) and pipeline.tokenizer.model_max_length == 16
+    assert run.metrics["test"]["f1"] > 0.3, "there are entities"
     ours = run.predict([{"tokens": row["tokens"]} for row in rows])
     assert sum(len(one["spans"]) for one in ours) > 5
     for row, one in zip(rows, ours, strict=True):
         text = " ".join(row["tokens"])
-        theirs = [
-            (found["entity_group"], text[found["start"] : found["end"]].strip(), found["score"]) for found in pipeline(text)
-        ]
-        assert [(span["type"], span["text"]) for span in one["spans"]] == [found[:2] for found in theirs]
-        assert [span["score"] for span in one["spans"]] == pytest.approx([found[2] for found in theirs], abs=1e-4)
+        for theirs in (pipeline(text), pipeline(row["tokens"], is_split_into_words=True)[0]):
+            places = [(found["entity_group"], found["start"], found["end"]) for found in theirs]
+            assert [(span["type"], span["start"], span["end"]) for span in one["spans"]] == places
+            assert [span["score"] for span in one["spans"]] == pytest.approx([found["score"] for found in theirs], abs=1e-4)
         assert all(text[span["start"] : span["end"]] == span["text"] for span in one["spans"])
+
+
+def test_plain_pipeline_says_the_same_of_first_pieces(base: Path) -> None:
+    """Of a byte-level tokenizer a pipeline only guesses what a word is, so that pieces are compared, of the text as it is."""
+    run, rows = run_of(base, "roberta", 3), [sentence(i, 1 + i % 3) for i in range(100, 116)]
+    pipeline = plain(run, ignore_labels=[])
+    ours = run.predict([{"tokens": row["tokens"]} for row in rows])
+    for row, one in zip(rows, ours, strict=True):
+        theirs = {found["index"]: found["entity"] for found in pipeline(" ".join(row["tokens"]))}
+        (item,) = run.model.task.encode([row])
+        assert one["tags"] == repair([theirs[place] for place in item["places"].tolist()])
 
 
 def test_metrics_of_each_type(base: Path) -> None:
@@ -276,7 +290,7 @@ def test_texts_are_answered_in_their_own_places(
     base: Path, form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: Any
 ) -> None:
     run = run_of(base, "bert")
-    texts = ["Is (Norway) good?\t the film, bad-fine", "", "  film " + "quiet film, " * 20]
+    texts = ["Is (Norway) good?\t the film, bad-fine", "", "  film " + "good refund , " * 20]
     file = tmp_path / f"new.{form}"
     if form == "tokens":
         file = tmp_path / "new.jsonl"
@@ -419,3 +433,13 @@ def test_unknown_tag_of_other_data(base: Path, tmp_path: Path) -> None:
     path.write_text(json.dumps({"tokens": ["good"], "ner_tags": ["B-org"]}) + "\n")
     with pytest.raises(DataError, match="does not know these labels of the data: 'B-org'"):
         run_of(base, "bert").evaluate(str(path))
+
+
+def test_guide_says_what_happens(tmp_path: Path) -> None:
+    guide = Path(__file__).parents[1] / "docs" / "guides" / "tasks.md"
+    (section,) = [part for part in guide.read_text("utf-8").split("\n## ") if part.startswith("token-classification")]
+    test = doctest.DocTestParser().get_doctest(section, {}, "tasks.md", str(guide), 0)
+    assert test.examples and doctest.DocTestRunner().run(test).failed == 0
+    recipe = section.partition("```yaml\n")[2].partition("```")[0]
+    (tmp_path / "recipe.yaml").write_text(recipe)
+    assert load_recipe(tmp_path / "recipe.yaml").task.name == "token-classification"

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from thawline.cli import show, store
+from thawline.cli import runs, show, store
 from thawline.cli.show import say
 from thawline.version import __version__
-
-if TYPE_CHECKING:
-    from thawline.recipe import Recipe
-    from thawline.run.folder import RunFolder
-
-RECIPES = (".yaml", ".yml")
 
 app = typer.Typer(
     add_completion=False,
@@ -65,7 +58,7 @@ def train(
     output: OutputFolder = None,
 ) -> None:
     """Fine-tune a model on labelled data, measure it, and keep it in a folder (runs/<data>-<n>)."""
-    _train(_recipe(data, settings, output))
+    runs.train(runs.recipe_of(data, settings, output))
 
 
 @app.command()
@@ -82,7 +75,7 @@ def plan(
     """Say what training would take (time, memory, disk) and what would learn; measures a few steps and trains nothing."""
     from thawline.cli.plan import show_plan
 
-    show_plan(_recipe(data, settings, None), shlex.join([data, *(settings or ())]), as_json=as_json)
+    show_plan(runs.recipe_of(data, settings), shlex.join([data, *(settings or ())]), as_json=as_json)
 
 
 @app.command()
@@ -114,24 +107,27 @@ def evaluate(
     data: Annotated[
         str | None, typer.Option("--data", metavar="FILE", help="other labelled data to measure the model on")
     ] = None,
+    robustness: Annotated[
+        bool, typer.Option("--robustness", help="measure it again with inputs mistyped, cut, blurred, noisy ...")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print the metrics as JSON and nothing else on stdout")] = False,
 ) -> None:
-    """Show the metrics of a run, or measure its model on other labelled data."""
-    folder = _folder(run)
-    if data is None:
-        found = _finished(folder)
-        name = show.measured(found)
-        if not as_json:
-            _show_trials(folder)
-    else:
-        from thawline.run.api import Run
+    """Show the metrics of a run, or measure its model on other labelled data; the report shows what stands behind them."""
+    from thawline.cli.evaluate import evaluate
 
-        name = Path(data).stem
-        found = {name: Run(run).evaluate(data, say=say).section}
-    if as_json:
-        print(json.dumps(found.get(name, {}), indent=1, ensure_ascii=False))
-    else:
-        show.metrics(found, name, problem=folder.columns().problem, folder=folder.path)
+    evaluate(run, data, robustness=robustness, as_json=as_json)
+
+
+@app.command()
+def compare(
+    several: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", show_default=False, help="folders of finished runs")],
+    data: Annotated[str | None, typer.Option("--data", metavar="FILE", help="labelled data to measure all of them on")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print all of it as JSON and nothing else on stdout")] = False,
+) -> None:
+    """Say how runs differ on the test set they share: paired intervals and tests, which examples changed, time and size."""
+    from thawline.cli.compare import compare
+
+    compare(several, as_json=as_json, data=data)
 
 
 @app.command()
@@ -151,7 +147,7 @@ def predict(
 @app.command()
 def resume(run: RunPath) -> None:
     """Finish an interrupted run, to the same bytes as if it had not been interrupted."""
-    folder = _folder(run)
+    folder = runs.folder_of(run)
     if folder.finished:
         say(f"{run} is finished, so there is nothing to resume.")
         show.what_next(run)
@@ -162,7 +158,7 @@ def resume(run: RunPath) -> None:
         from thawline.run.carry_out import resume
 
         resume(folder, say)
-    _show(folder)
+    runs.show_run(folder)
 
 
 @app.command()
@@ -173,8 +169,8 @@ def report(
     """Write the report of a finished run anew, as one page that needs no network, and open it."""
     from thawline.run.finish import write_report
 
-    folder = _folder(run)
-    _finished(folder)
+    folder = runs.folder_of(run)
+    runs.finished(folder)
     path = write_report(folder).absolute()
     say(f"The report is {path}.")
     if show_it:
@@ -182,19 +178,39 @@ def report(
 
 
 @app.command()
-def check(data: DataPath, settings: Settings = None) -> None:
-    """Look at data as training would, without a model: columns, splits, and what is wrong or odd with it."""
-    from thawline.run.data import dataset_of
+def check(
+    data: Annotated[
+        str,
+        typer.Argument(metavar="DATA|RUN", show_default=False, help="a table, a folder with one per split, or a run's folder"),
+    ],
+    settings: Settings = None,
+    labels: Annotated[
+        Path | None, typer.Option("--labels", metavar="F.csv", help="write labels that look wrong and near duplicates there")
+    ] = None,
+    curve: Annotated[bool, typer.Option("--curve", help="say what twice as many labels would bring")] = False,
+) -> None:
+    """Look at data as training would: columns, splits, what is odd with it; no model is needed but for --labels and --curve."""
+    from thawline.cli.check import check
 
-    dataset = dataset_of(_recipe(data, settings, None))
-    show.result(show.findings_table(dataset.findings))
-    stops = sum(finding.level == "stop" for finding in dataset.findings)
-    if stops:
-        show.error_line(f"{stops} of these would stop the training.")
-        raise typer.Exit(2)
-    sizes = ", ".join(f"{name} {len(rows):,}" for name, rows in dataset.splits.items())
-    words = shlex.join(["thawline", "train", data, *(settings or ())])
-    say(f"\n{dataset.columns.problem}; {sizes}. To train on it, type: {words}")
+    check(data, settings, labels=labels, curve=curve)
+
+
+@app.command()
+def pick(
+    run: RunPath,
+    file: Annotated[str, typer.Argument(metavar="FILE", show_default=False, help="examples without labels")],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", metavar="F.csv", show_default=False, help="the file to write, what to label first on top"
+        ),
+    ],
+    most: Annotated[int, typer.Option("--most", min=1, metavar="N", help="how many to pick")] = 100,
+) -> None:
+    """Pick what to label next: the examples of a file between whose two likeliest labels the model is least decided."""
+    from thawline.cli.pick import pick
+
+    pick(run, file, output, most=most)
 
 
 @app.command()
@@ -228,60 +244,8 @@ def quickstart(settings: Settings = None, output: OutputFolder = None) -> None:
 
     recipe = recipe_for_quickstart(settings or (), output)
     say("Training MiniLM, a pretrained encoder, to tell whether a tweet is negative, neutral or positive.")
-    folder = _train(recipe, next_steps=False)
+    folder = runs.train(recipe, next_steps=False)
     from thawline.run.api import Run
 
     show.result("", show.answers_table(TEXTS, Run(folder).predict(list(TEXTS))))
     show.what_next(folder)
-
-
-def _recipe(data: str, settings: list[str] | None, output: Path | None) -> Recipe:
-    from thawline.recipe import load_recipe, recipe_from
-
-    overrides = [*(settings or ()), *([f"output.dir={output}"] if output is not None else ())]
-    if Path(data).suffix.lower() in RECIPES:
-        return load_recipe(data, overrides)
-    return recipe_from({"data": {"path": data}}, overrides)
-
-
-def _train(recipe: Recipe, *, next_steps: bool = True) -> Path:
-    from thawline.run.carry_out import carry_out
-
-    return _show(carry_out(recipe, say), next_steps=next_steps)
-
-
-def _show(folder: RunFolder, *, next_steps: bool = True) -> Path:
-    if os.environ.get("RANK", "0") != "0":  # of several processes that train as one, the first speaks
-        return folder.path
-    found = _finished(folder)
-    _show_trials(folder)
-    show.metrics(found, show.measured(found), problem=folder.columns().problem, folder=folder.path)
-    show.plan_beside(found.get("train", {}))
-    if next_steps:
-        show.what_next(folder.path)
-    return folder.path
-
-
-def _show_trials(folder: RunFolder) -> None:
-    found = folder.read("trials.json")
-    if found is not None:
-        show.result("", show.trials_table(found))
-        for table in show.repeats_tables(found):
-            show.result("", table)
-
-
-def _folder(run: Path) -> RunFolder:
-    from thawline.run.folder import RunFolder
-
-    folder = RunFolder(run)
-    folder.recipe()  # raises where this is no run's folder
-    return folder
-
-
-def _finished(folder: RunFolder) -> dict[str, dict[str, float]]:
-    from thawline.errors import RunError
-
-    found = folder.read("metrics.json")
-    if found is None:
-        raise RunError(f"{folder.path} is not finished, so it has no metrics yet. Type: thawline resume {folder.path}")
-    return found

@@ -6,9 +6,10 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from thawline.cli import show
+from thawline.cli.runs import finished, folder_of
 from thawline.errors import UserError
 
 if TYPE_CHECKING:
@@ -33,13 +34,15 @@ def compare(runs: Sequence[Path], as_json: bool = False, data: str | None = None
     names = [os.path.normpath(run) for run in runs]
     if len(set(names)) < 2:
         raise UserError("compare needs two runs or more; type: thawline compare RUN RUN")
-    read = {name: _read(name, data) for name in dict.fromkeys(names)}
-    answers, facts = ({name: one[place] for name, one in read.items()} for place in (1, 2))
-    found = compared(answers, facts=facts)
+    folders = {name: folder_of(Path(name)) for name in dict.fromkeys(names)}
+    for folder in folders.values():
+        finished(folder)  # raises where one is not, before any model answers
+    read = {name: _read(folder, data) for name, folder in folders.items()}
+    found = compared({name: one.answered for name, one in read.items()}, facts={name: one.facts for name, one in read.items()})
     if as_json:
         print(json.dumps(found, indent=1, ensure_ascii=False))
         return
-    show.result(runs_table(found, title=next(iter(read.values()))[0]))
+    show.result(runs_table(found, title=next(iter(read.values())).measured_on))
     for pair in found["pairs"]:
         show.result("", *_changes(pair))
     show.result("", found["ranking"]["words"])
@@ -88,25 +91,28 @@ def _short(value: object) -> str:
     return text if len(text) <= _WIDE else f"{text[: _WIDE - 1]}…"
 
 
-def _read(name: str, data: str | None) -> tuple[str, Answered, dict[str, Any]]:
-    """Return what a run was measured on, its answers beside the examples, and what it cost."""
-    from thawline.run.folder import RunFolder
+class _Run(NamedTuple):
+    """What a run was measured on, its answers beside the examples, and what it cost."""
+
+    measured_on: str
+    answered: Answered
+    facts: dict[str, Any]
+
+
+def _read(folder: RunFolder, data: str | None) -> _Run:
     from thawline.run.kept import answered_by, kept
 
-    folder = RunFolder(name)
-    folder.recipe()  # raises where this is no run's folder
     what, examples, predictions = kept(folder) if data is None else (Path(data).stem, *_anew(folder, data))
-    train = (folder.read("metrics.json") or {}).get("train", {})
+    train = finished(folder).get("train", {})
     facts = {key: train[key] for key in _FACTS if key in train}
     facts["model_mb"] = sum(file.stat().st_size for file in folder.model.glob("*.safetensors")) / 1e6
-    return what, answered_by(folder, examples, predictions), facts
+    return _Run(what, answered_by(folder, examples, predictions), facts)
 
 
 def _anew(folder: RunFolder, data: str) -> tuple[Examples, list[Prediction]]:
     from thawline.run.api import Run
 
     run = Run(folder.path)
-    model = run.model  # first, since it says where a run is not finished
     examples = run.examples(data, labelled=True, say=show.say)
     with show.progress(f"predicting with {folder.path}", len(examples)) as told:
-        return examples, list(model.stream(iter(examples), told))
+        return examples, list(run.stream(examples, told))

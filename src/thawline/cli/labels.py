@@ -1,4 +1,4 @@
-"""`thawline check --labels --curve`: labels that look wrong, near duplicates across splits, and what more labels would bring."""
+"""`thawline check --labels --curve`: labels that look wrong, near duplicates across splits, what more labels would bring."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _SHOWN, _WIDE = 10, 80  # rows of a table, and characters of a text
 _KEPT = 200  # of them are in a run's analysis.json
 _INPUTS = ("text", "text_pair", "image", "audio")
+_ALWAYS = ("kind", "id", "split", "label", "suggested", "quality")
+_COLUMNS = ("kind", "id", "split", *_INPUTS, "label", "suggested", "next", "quality", "margin", "similarity", "like_id", "like")
 
 
 def refuse_output(path: Path | None, suffix: str = ".csv") -> None:
@@ -35,9 +37,7 @@ def refuse_output(path: Path | None, suffix: str = ".csv") -> None:
         raise UserError(f"There is no folder {path.parent} to write {path.name} into.")
 
 
-def look_at_labels(
-    recipe: Recipe, dataset: Dataset, *, labels: Path | None, curve: bool, run: RunFolder | None = None
-) -> None:
+def look_at_labels(recipe: Recipe, dataset: Dataset, *, labels: Path | None, curve: bool, run: RunFolder | None = None) -> None:
     """Print what features of a pretrained model say of labels; with `labels` a CSV is written, with `run` its report too."""
     from thawline.run import labels as looking
     from thawline.run.features import features_of_splits
@@ -58,8 +58,9 @@ def look_at_labels(
         leaks = looking.leaks(dataset, vectors)
         _show_errors(errors, leaks)
         rows = [*_error_rows(errors), *_leak_rows(leaks)]
-        write_rows(rows, labels)
-        show.say(f"\nAll {len(rows):,} are in {labels}, to look through; correct the data itself, then train.")
+        write_rows(rows, labels, _ALWAYS)
+        what = f"All {len(rows):,} are in {labels}, to look through; correct the data itself, then train."
+        show.say(f"\n{what if rows else f'So {labels} has no rows.'}")
         found |= {"label_errors": _first(errors)} if errors else {}
         found["near_duplicates"] = _first(leaks)
     if curve:
@@ -86,7 +87,9 @@ def _show_errors(errors: Mapping[str, Any] | None, leaks: Mapping[str, Any]) -> 
     if errors is None:
         show.say("note: label errors are looked for where each example has one class; here only near duplicates are")
     else:
-        shown = [(one["split"], one["label"], one["suggested"], one["quality"], said(one)) for one in errors["examples"][:_SHOWN]]
+        shown = [
+            (one["split"], one["label"], one["suggested"], one["quality"], said(one)) for one in errors["examples"][:_SHOWN]
+        ]
         if shown:
             show.result("", _table("labels that look wrong", ("split", "label", "suggested", "quality", "example"), shown))
         show.result(errors["words"])
@@ -103,10 +106,8 @@ def _show_errors(errors: Mapping[str, Any] | None, leaks: Mapping[str, Any]) -> 
 def curve_table(found: Mapping[str, Any]) -> Table:
     """Return the error by the number of labels, as measured and, beyond them, as the fitted curve has it."""
     rows: list[tuple[Any, ...]] = [(f"{one['size']:,}", _error(one), "measured") for one in found["points"]]
-    beyond = [one for one in found["curve"] if one["size"] > found["n"]]
-    for times in (2, 4):
-        near = min(beyond, key=lambda one: abs(one["size"] - times * found["n"]), default=None)
-        rows += [(f"{near['size']:,}", _error(near), "foretold")] if near is not None else []
+    wanted = (round(found["times"] * found["n"]), 4 * found["n"])
+    rows += [(f"{one['size']:,}", _error(one), "foretold") for one in found["curve"] if one["size"] in wanted]
     return _table(f"error by number of labels, on {found['measured_on']}", ("labels", "error [95 % interval]", ""), rows)
 
 
@@ -150,13 +151,13 @@ def _plain(one: Mapping[str, Any]) -> dict[str, Any]:
     return {"id": one["id"], "split": one["split"], **inputs, "label": "|".join(label) if isinstance(label, list) else label}
 
 
-def write_rows(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Write rows as CSV, with all columns that any of them has, to a file that was not there."""
+def write_rows(rows: Sequence[Mapping[str, Any]], path: Path, always: Sequence[str] = ()) -> None:
+    """Write rows as CSV, with the columns that any of them has, and those that are `always` there."""
     from thawline.data.cache import written_aside
 
-    first = ("kind", "id", "split", *_INPUTS, "label", "suggested", "quality", "similarity", "like_id", "like")
-    there = {name for row in rows for name in row} | {"kind", "id", "split", "label", "suggested", "quality"}
-    columns = [*(name for name in first if name in there), *sorted(there - set(first))]
+    there = {name for row in rows for name in row} | set(always)
+    columns = [name for name in _COLUMNS if name in there]
+    assert len(columns) == len(there), f"a column of {there} has no place"
     with written_aside(path) as aside, aside.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.DictWriter(stream, columns, restval="")
         writer.writeheader()

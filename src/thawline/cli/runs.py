@@ -51,6 +51,8 @@ def show_trials(folder: RunFolder) -> None:
     found = folder.read("trials.json")
     if found is not None:
         show.result("", show.trials_table(found))
+        for table in show.repeats_tables(found):
+            show.result("", table)
 
 
 def folder_of(run: Path) -> RunFolder:

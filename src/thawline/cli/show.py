@@ -61,7 +61,9 @@ def metrics(found: Mapping[str, Any], name: str, *, problem: str, folder: Path) 
         return
     if name == "validation" and "train" in found:  # the run's own, not data of that name
         say("note: there is no test split; these are the metrics of the validation split, which also chose the best checkpoint")
-    title = "all examples, each by a model that did not learn from its fold" if name == "folds" else name
+    if name == "folds":
+        say("note: out of fold is every example, each by a model that did not learn from it; the kept model learned from them")
+    title = "out of fold" if name == "folds" else name
     result("", metrics_table(found[name], main=main_metric(problem), title=title))
 
 

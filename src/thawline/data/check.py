@@ -123,7 +123,8 @@ def tagged_words(train: Part) -> list[Finding]:
         letter, _, kind = tag.partition("-")
         begun[kind] += count if kind and letter in "BS" else 0
     known, what = (+begun, "entities") if +begun else (Counter(counts), "tags")
-    shown = ", ".join(f"{kind} {count}" for kind, count in known.most_common(10)) + ", …" * (len(known) > 10)
+    most = sorted(known.items(), key=lambda one: (-one[1], one[0]))[:10]
+    shown = ", ".join(f"{kind} {count}" for kind, count in most) + ", …" * (len(known) > 10)
     return [Finding("note", "class_balance", f"train: {len(tags)} words, {known.total()} {what}: {shown}")]
 
 

@@ -49,37 +49,36 @@ class Columns:
         return self.target == "label"
 
 
-def infer(
-    source: Source,
-    *,
-    inputs: Inputs = TEXT,
-    target: str | None = None,
-    named: str | Sequence[str] | None = None,
-    label: str | Sequence[str] | None = None,
-    id: str | None = None,  # noqa: A002 - the key of the recipe
-    weight: str | None = None,
-    problem: str | None = None,
-) -> Columns:
-    """Return what each column is for; raises DataError for a column that is not there or cannot be found.
+@dataclass(frozen=True)
+class Asked:
+    """What the user says of columns.
 
-    `named` are the columns of the inputs, where the user names them; `target` None is what is usual of them.
+    `inputs` is what the examples are made of and `named` its columns, where the user names them; `target` is an entry of
+    TARGETS, None what is usual of such inputs.
     """
+
+    inputs: Inputs = TEXT
+    target: str | None = None
+    named: str | Sequence[str] | None = None
+    label: str | Sequence[str] | None = None
+    id: str | None = None
+    weight: str | None = None
+    problem: str | None = None
+
+
+def infer(source: Source, asked: Asked | None = None) -> Columns:
+    """Return what each column is for; raises DataError for a column that is not there or cannot be found."""
+    asked = asked or Asked()
     table = source.splits.get("train", next(iter(source.splits.values())))
-    asked = {inputs.name: _listed(named), "label": _listed(label), "weight": _listed(weight)}
-    for key, columns in asked.items():
+    inputs, named, label = asked.inputs, _listed(asked.named), _listed(asked.label)
+    for key, columns in {inputs.name: named, "label": label, "weight": _listed(asked.weight)}.items():
         for name in columns:
             expect(name, table.column_names, f"data.{key}")
-    id_column = _id_column(id, table.column_names)
-    taken = {*asked["label"], weight, id_column}
-    found = asked[inputs.name] or inputs.find(table, taken, label is not None)
-    if not found:
-        known = ", ".join(table.column_names)
-        raise DataError(f"No column holds {inputs.noun} (columns: {known}). Name it with data.{inputs.name}=….")
-    if len(found) > len(inputs.columns):
-        pairs = ", or two for pairs of texts" if len(inputs.columns) > 1 else ""
-        raise DataError(f"data.{inputs.name} names {len(found)} columns ({', '.join(found)}); expected one{pairs}.")
-    target = target or (usual_target(table, inputs, {*taken, *found}) if not label else inputs.target)
-    labels = asked["label"] or TARGETS[target].find(table, {*taken, *found})
+    id_column = _id_column(asked.id, table.column_names)
+    taken = {*label, asked.weight, id_column}
+    found = _inputs(table, named, taken, asked=asked)
+    target = asked.target or (inputs.target if label else usual_target(table, inputs, {*taken, *found}))
+    labels = label or TARGETS[target].find(table, {*taken, *found})
     notes = []
     if not named:
         notes.append(f"{inputs.name}: {' and '.join(map(repr, found))} (data.{inputs.name} sets it)")
@@ -87,17 +86,34 @@ def infer(
         notes.append(
             f"label: {labels[0]!r} (data.label sets it)" if labels else "no column holds labels (data.label names one)"
         )
-    if id_column and id is None:
+    if id_column and asked.id is None:
         notes.append(f"id: {id_column!r} (data.id sets it)")
-    if not label and labels and target == "label" and _is_value(labels[0], table):
-        raise DataError(
-            f"The column {labels[0]!r} holds its own name as a value, so the first line looks like data. "
-            "Put a header above it, such as text,label (or name the column with data.label)."
-        )
-    form, names, how = TARGETS[target].read(source, labels, problem)
+    if not label and labels and target == "label":
+        _refuse_data_as_header(labels[0], table)
+    form, names, how = TARGETS[target].read(source, labels, asked.problem)
     which = (labels[0] if len(labels) == 1 else labels) if labels else None
     told = tuple(filter(None, [*notes, how]))
-    return Columns(found, which, id_column, weight, form.problem, names, told, form, inputs.name, target)
+    return Columns(found, which, id_column, asked.weight, form.problem, names, told, form, inputs.name, target)
+
+
+def _inputs(table: pa.Table, named: tuple[str, ...], taken: set[str | None], *, asked: Asked) -> tuple[str, ...]:
+    inputs = asked.inputs
+    found = named or inputs.find(table, taken, asked.label is not None)
+    if not found:
+        known = ", ".join(table.column_names)
+        raise DataError(f"No column holds {inputs.noun} (columns: {known}). Name it with data.{inputs.name}=….")
+    if len(found) > len(inputs.columns):
+        pairs = ", or two for pairs of texts" if len(inputs.columns) > 1 else ""
+        raise DataError(f"data.{inputs.name} names {len(found)} columns ({', '.join(found)}); expected one{pairs}.")
+    return found
+
+
+def _refuse_data_as_header(name: str, table: pa.Table) -> None:
+    if _is_value(name, table):
+        raise DataError(
+            f"The column {name!r} holds its own name as a value, so the first line looks like data. "
+            "Put a header above it, such as text,label (or name the column with data.label)."
+        )
 
 
 def _listed(names: str | Sequence[str] | None) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from thawline.data import check as checking
 from thawline.data import labels as labelling
 from thawline.data.cache import hash_bytes
-from thawline.data.columns import Columns, expect, infer
+from thawline.data.columns import Asked, Columns, expect, infer
 from thawline.data.conversations import questions
 from thawline.data.divide import divided, held_back, sampled
 from thawline.data.examples import FILES, Examples
@@ -73,6 +73,11 @@ class Dataset:
     fingerprint: str
     pool: Examples | None = None
 
+    @property
+    def origin(self) -> str:
+        """The hash of all examples, the same for all folds of them."""
+        return self.fingerprint if self.pool is None else self.pool.fingerprint
+
 
 def load(data: object, options: Options | None = None, *, cache: Path) -> Dataset:
     """Read the data, make the splits that are missing, and check everything.
@@ -121,8 +126,7 @@ def understood(source: Source, options: Options) -> tuple[Source, Columns, list[
     found = {split: shaped(table, inputs, asked) or (table, ()) for split, table in source.splits.items()}
     findings = list(dict.fromkeys(finding for _, more in found.values() for finding in more))
     source = replace(source, splits={split: table for split, (table, _) in found.items()})
-    columns = infer(
-        source,
+    told = Asked(
         inputs=inputs,
         target=options.target,
         named=inputs.columns if inputs.known else getattr(options, inputs.name),
@@ -131,6 +135,7 @@ def understood(source: Source, options: Options) -> tuple[Source, Columns, list[
         weight=options.weight,
         problem=options.problem,
     )
+    columns = infer(source, told)
     return source, replace(columns, before=tuple(asked.items())), findings
 
 

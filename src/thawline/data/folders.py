@@ -95,7 +95,7 @@ def loose(path: Path, cache: Path) -> Source | None:
     from thawline.data.read import Source  # which imports this module
 
     if path.is_file():
-        root, files = path.absolute().parent, [(path.name,)] if _kind_of((path.name,)) else []
+        root, files = path.absolute().parent, list[_Parts]([(path.name,)] if _kind_of((path.name,)) else [])
     else:
         root = Path(os.path.abspath(path))
         files = [file for file in _tree(root).files if _kind_of(file)]

@@ -40,9 +40,7 @@ def dealt(parts: Parts, columns: Columns, options: Options) -> Dealt:
     """
     assert options.folds is not None, "there is nothing to deal"
     if options.split == "given":
-        raise DataError(
-            "data.split is given, which makes no splits and no folds; expected another, such as data.split=auto."
-        )
+        raise DataError("data.split is given, which makes no splits and no folds; expected another, such as data.split=auto.")
     no_validation = replace(options, validation_size=0.0, test_size=options.test_size or 0.0)
     parts, findings = divided(parts, columns, no_validation)
     train, validation = parts.pop("train"), parts.pop("validation", None)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from hashlib import blake2b
 from typing import Any
 
@@ -90,9 +89,13 @@ def is_media(kind: pa.DataType) -> bool:
 Fits = Callable[[pa.DataType], bool]
 
 
-def _of_type(name: str, fits: Fits, table: pa.Table, taken: set[str | None], _: bool) -> tuple[str, ...]:
-    there = [column for column in table.column_names if column not in taken and fits(table.schema.field(column).type)]
-    return (name,) if name in there else ()
+def _of_type(name: str, fits: Fits) -> Callable[[pa.Table, set[str | None], bool], tuple[str, ...]]:
+    def find(table: pa.Table, taken: set[str | None], labelled: bool) -> tuple[str, ...]:
+        del labelled
+        there = name in table.column_names and name not in taken and fits(table.schema.field(name).type)
+        return (name,) if there else ()
+
+    return find
 
 
 def _same(column: pa.ChunkedArray, name: str, split: str) -> pa.ChunkedArray:
@@ -161,8 +164,8 @@ def _texts(table: pa.Table, taken: set[str | None], labelled: bool) -> tuple[str
 
 
 TEXT = Inputs("text", "texts", ("text", "text_pair"), "label", _texts, _text, content_keys)
-_images, _sounds = (partial(_of_type, name, is_media) for name in ("image", "audio"))
-_tokens, _messages = (partial(_of_type, name, pa.types.is_list) for name in ("tokens", "messages"))
+_images, _sounds = (_of_type(name, is_media) for name in ("image", "audio"))
+_tokens, _messages = (_of_type(name, pa.types.is_list) for name in ("tokens", "messages"))
 IMAGE = Inputs("image", "pictures", ("image",), "label", _images, _same, _file_keys, faults=_unreadable_pictures)
 AUDIO = Inputs("audio", "recordings", ("audio",), "label", _sounds, _same, _file_keys, faults=_unreadable_sounds)
 _TAGGED: dict[str, Callable[[pa.DataType], str]] = {

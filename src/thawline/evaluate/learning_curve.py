@@ -33,8 +33,7 @@ def learning_curve(
     than was found. Source: Viering & Loog 2022, "The shape of learning curves: a review" (power law with an offset).
     Raises DataError where there are fewer than 80 examples to learn from.
     """
-    if n < 4 * _LEAST:
-        raise DataError(f"A learning curve needs {4 * _LEAST} examples to learn from; there are {n:,}.")
+    refuse_few(n)
     steps = steps_to(n, sizes)
     losses = [np.stack([measure(size, seed + k) for k in range(1 if size == n else seeds)]) for size in steps]
     at = np.array(steps, dtype=float)
@@ -56,13 +55,19 @@ def learning_curve(
         "fit": dict(zip(("a", "b", "c"), map(float, best), strict=True)),
         "curve": [
             {"size": round(size), "error": float(power_law(best, size)), "interval": list(_interval(power_law(fits, size)))}
-            for size in np.geomspace(steps[0], 4 * n, 25).tolist()
+            for size in np.unique([*np.geomspace(steps[0], 4 * n, 25), n * times]).tolist()
         ],
         "times": times,
         "gain": {"value": value, "low": low, "high": high},
         "sure": sure,
         "words": _words((value, low, high), times, foretold, sure=sure),
     }
+
+
+def refuse_few(n: int) -> None:
+    """Raise DataError where a curve through so many examples would say nothing."""
+    if n < 4 * _LEAST:
+        raise DataError(f"A learning curve needs {4 * _LEAST} examples to learn from; there are {n:,}.")
 
 
 def steps_to(n: int, sizes: int = 5) -> list[int]:
@@ -142,7 +147,7 @@ def _point(size: int, losses: Array, drawn: Array) -> dict[str, Any]:
         "size": size,
         "error": float(losses.mean()),
         "draws": losses.mean(1).tolist(),
-        "interval": list(_interval(drawn)),
+        "interval": list(_interval(np.maximum(drawn, 0))),  # of a lucky draw less might be left than nothing
     }
 
 
@@ -181,7 +186,8 @@ def _interval(values: Array) -> tuple[float, float]:
 def _words(gain: tuple[float, float, float], times: float, foretold: tuple[float, float] | None, *, sure: bool) -> str:
     value, low, high = gain
     many = "Twice" if times == 2 else f"{times:g} times"
-    said = f"{many} as many labels would lower the error by {value:.3f}, 95 % interval {low:.3f} to {high:.3f}"
+    how = "lower the error by" if value > 0 else "leave the error as it is: a gain of"
+    said = f"{many} as many labels would {how} {value:.3f}, 95 % interval {low:.3f} to {high:.3f}"
     if sure:
         return f"{said}."
     if foretold is not None:

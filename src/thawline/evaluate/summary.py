@@ -83,6 +83,10 @@ def summarize(
             if intervals:
                 entry[f"{metric}_difference_ci95"] = list(intervals[f"{name} {metric}"])
         section.setdefault("baseline", {})[name] = entry
+    if not own:
+        return Summary(
+            section, (Finding("warning", "nothing_measured", f"{len(true)} examples have nothing to be measured by"),)
+        )
     return Summary(section, _unknown(problem, targets, labels))
 
 

@@ -1,48 +1,51 @@
-"""Which of many unlabelled examples to label next: those the model is unsure of, and not all of one sort."""
+"""Which of many unlabelled examples to label next: those between whose two likeliest labels the model is least decided."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
+from heapq import nsmallest
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-Array = NDArray[Any]
+from thawline.errors import DataError
+from thawline.types import Example, Prediction
 
 
-def what_to_label(scores: Array, features: Array, n: int = 100, *, seed: int = 0) -> list[dict[str, Any]]:
-    """Return `n` positions in the order in which to label them, each with the margin between its two likeliest classes.
+def what_to_label(pairs: Iterable[tuple[Example, Prediction]], n: int = 100) -> list[dict[str, Any]]:
+    """Return the `n` examples to label first, the least decided on top; memory grows with `n` and the number of texts alone.
 
-    `scores` are probabilities [N, C], `features` what the head reads [N, D]. BADGE: each example stands for the gradient that
-    its likeliest label would give the head, features ⊗ (scores − that label), long where the model is unsure. k-means++ takes
-    some that are far from one another, the longest first. Ash et al. 2020, "Deep batch active learning by diverse, uncertain
-    gradient lower bounds", §3. Equal arguments give equal answers; the N·D·C products are never formed.
+    Each is a dict of the example's id and inputs, the model's "label" and "next" likeliest, and the "margin" of their scores
+    (Scheffer, Decomain, Wrobel 2001, "Active hidden Markov models for information extraction", §3); with several labels at once
+    it is that of the least decided one, between given and not. Of equal inputs the first counts. Raises DataError where
+    predictions have no scores. benchmarks/what_to_label.py has what this brings, and what it is better than.
 
-    >>> scores = np.array([[0.99, 0.01], [0.5, 0.5], [0.6, 0.4]])
-    >>> [one["place"] for one in what_to_label(scores, np.array([[1.0, 0], [1.0, 0], [0, 1.0]]), 2)]
-    [1, 2]
+    >>> examples = [{"id": "1", "text": "fine"}, {"id": "2", "text": "well"}]
+    >>> said: list[Prediction] = [{"scores": {"good": 0.9, "bad": 0.1}}, {"scores": {"good": 0.4, "bad": 0.6}}]
+    >>> [(one["id"], one["label"], round(one["margin"], 3)) for one in what_to_label(zip(examples, said, strict=True))]
+    [('2', 'bad', 0.2), ('1', 'good', 0.8)]
     """
-    scores, features = np.asarray(scores, dtype=np.float32), np.asarray(features, dtype=np.float32)
-    residual = scores - (np.arange(scores.shape[1]) == scores.argmax(1)[:, None])
-    length = (residual**2).sum(1) * (features**2).sum(1)
-    ordered = np.sort(scores, axis=1)
-    margin = ordered[:, -1] - (ordered[:, -2] if scores.shape[1] > 1 else 0)
-    rng = np.random.default_rng(seed)
-    chosen = [int(length.argmax())] if n and len(length) else []
-    far = np.full(len(length), np.inf, dtype=np.float64)
-    while len(chosen) < min(n, len(length)):
-        last = chosen[-1]
-        product = (residual @ residual[last]) * (features @ features[last])
-        far = np.minimum(far, np.maximum(length + length[last] - 2.0 * product, 0))
-        far[chosen] = 0
-        chosen.append(_drawn(far, margin, rng, taken=set(chosen)))
-    return [{"place": place, "margin": float(margin[place])} for place in chosen]
+    return nsmallest(n, _each(pairs), key=lambda one: one["margin"])
 
 
-def _drawn(far: Array, margin: Array, rng: np.random.Generator, *, taken: set[int]) -> int:
-    """Return one, with a probability that grows with the squared distance; where all are alike, the least sure that is left."""
-    sums = np.cumsum(far)
-    if sums[-1] > 0:
-        place = int(np.searchsorted(sums, rng.random() * sums[-1], side="right"))
-        return min(place, len(far) - 1)
-    return next(int(place) for place in np.argsort(margin, kind="stable") if int(place) not in taken)
+def _each(pairs: Iterable[tuple[Example, Prediction]]) -> Iterator[dict[str, Any]]:
+    seen: set[int] = set()
+    for example, prediction in pairs:
+        inputs = {key: _shown(example[key]) for key in ("text", "text_pair", "image", "audio") if example.get(key) is not None}
+        content = hash(example["content"] if "content" in example else tuple(inputs.values()))
+        if content not in seen:
+            seen.add(content)
+            yield {"id": example["id"], **inputs, **_decision(prediction)}
+
+
+def _shown(value: Any) -> str:
+    return str(value.get("path") or "") if isinstance(value, Mapping) else str(value)
+
+
+def _decision(prediction: Prediction) -> dict[str, Any]:
+    scores = prediction.get("scores")
+    if not scores:
+        raise DataError("What to label next is picked by the scores of labels, and this model's answers have none.")
+    if "labels" in prediction:
+        least = min(scores, key=lambda label: abs(scores[label] - 0.5))
+        return {"label": "|".join(prediction["labels"]), "next": least, "margin": abs(2 * scores[least] - 1)}
+    first, second, *_ = [*sorted(scores, key=scores.__getitem__, reverse=True)[:2], ""]
+    return {"label": first, "next": second, "margin": scores[first] - scores.get(second, 0.0)}

@@ -97,9 +97,9 @@ class Data(_Section):
         default=None, description="the share of a made test set, 0 makes none; null: 0.2 where one table is cut"
     )
     folds: Several | None = Field(
-        default=None, description="train once without each of so many folds, so that every example is measured"
+        default=None, description="deal the examples into so many folds; each is measured by a model that did not learn from it"
     )
-    fold: Steps | None = Field(default=None, description="train without this fold alone, 1 to data.folds; 0: without none")
+    fold: Steps | None = Field(default=None, description="the fold to leave out, 1 to data.folds; 0: none; null: each in turn")
     seed: Seed | None = Field(default=None, description="the seed of made splits, folds and samples; null: train.seed")
     augment: Augmentations = Field(default=[], description="how training examples are changed at random: flip, crop(0.7), ...")
     drop_duplicates: Flag = Field(default=False, description="keep one of several examples with the same text and label")
@@ -146,7 +146,7 @@ class Train(_Section):
     class_weights: ClassWeights = Field(default="none", description="weights per class; auto: inverse to their frequency")
     seed: Seed = Field(default=42, description="the seed of everything random")
     seeds: Several | None = Field(
-        default=None, description="train with so many seeds, from train.seed on; the best by validation is kept"
+        default=None, description="train so many times, with train.seed and those after it; the best by validation is kept"
     )
     bf16: Flag | Literal["auto"] = Field(default="auto", description="train in bfloat16; auto measures whether it is faster")
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps, ...")
@@ -213,6 +213,7 @@ class Evaluate(_Section):
     bootstrap_samples: Steps = Field(default=1000, description="resamples behind each 95 % interval; 0: no intervals")
     baselines: Flag = Field(default=True, description="measure simple baselines beside the model")
     analysis: Flag = Field(default=True, description="look behind the metrics: classes, calibration, mistakes, slices")
+    robustness: Flag = Field(default=False, description="measure it again with inputs mistyped, cut, blurred, noisy ...")
 
 
 class Predict(_Section):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from thawline.report import classification, examples, trust
-from thawline.report.blocks import Block, Cell, Interval, Num, Paragraph, Section, Table
+from thawline.report import classification, examples, trust, views
+from thawline.report.blocks import Block, Cell, Interval, Num, Paragraph, Section, Strong, Table
 from thawline.report.facts import Facts, RunFacts
 from thawline.report.plainly import plainly, told
 from thawline.report.svg import Bars, Lines, Point, Range, Series
@@ -90,29 +90,64 @@ def _point(one: Facts) -> tuple[Point, Range]:
     return (one["size"], one["error"]), (low, high)
 
 
+def near_duplicates(found: Facts, path: str) -> Sequence[Block]:
+    """Examples of other splits that all but stand in the training data."""
+    rows = []
+    for place, one in enumerate(found.get("examples", [])):
+        like, near = one["like"], Num(one["similarity"], key=f"{path}.examples.{place}.similarity")
+        rows.append([one["split"], one["id"], near, *_labelled(one), like["id"], *_labelled(like)])
+    columns = ["split", "id", "similarity", "label", "example", "id in train", "label in train", "example in train"]
+    table = Table("Near duplicates of training examples", columns, rows, total=found.get("found"))
+    return [*told(found), table] if rows else told(found)
+
+
+def _labelled(one: Facts) -> tuple[str, str]:
+    label = one.get("label", "")
+    return ", ".join(label) if isinstance(label, list) else str(label), examples.text_of(one)
+
+
+def metrics(found: Facts, path: str) -> Sequence[Block]:
+    """The metrics of a set that is not the run's own."""
+    return [views.metrics_table(found, path, f"Metrics, {found.get('n', 0):,} examples")]
+
+
 _OF_THE_RUN: Mapping[str, tuple[str, View]] = {
     "label_errors": ("Suspected label errors", label_errors),
+    "near_duplicates": ("Near duplicates", near_duplicates),
     "learning_curve": ("Learning curve", learning_curve),
 }
-_AFTER_THE_SET: Mapping[str, tuple[str, View]] = {"robustness": ("Robustness", robustness)}
+OF_EACH_SET: Mapping[str, tuple[str, View]] = {**_OF_A_SET, "robustness": ("Robustness", robustness)}
+"""The analyses of a labelled set by their names in analysis.json: title and view."""
+_OTHER = "on-"
+"""What names of sets that are not the run's own begin with."""
+MOST_SETS = 3
+"""Sets that are not the run's own, the last ones measured; more would make the page too large."""
 
 
 def sections(facts: RunFacts) -> list[Section]:
-    """Return a section for each analysis, those without a view of their own as plain tables."""
+    """Return a section for each analysis, those without a view of their own as plain tables, and one for each other set."""
     split = facts.measured or "test"
-    views = {**_OF_A_SET, **_AFTER_THE_SET}
-    found = list[Section]()
-    for names, analysis, path in (
-        (views, facts.looked_at, f"analysis.{split}"),
-        (_OF_THE_RUN, _beside_the_sets(facts.analysis), "analysis"),
-    ):
-        for name in [*(name for name in names if name in analysis), *(name for name in analysis if name not in names)]:
-            title, view = names.get(name, (name.replace("_", " ").capitalize(), plainly))
-            blocks = view(analysis[name], f"{path}.{name}") if isinstance(analysis[name], Mapping) else ()
-            if blocks:
-                found.append(Section(name.replace("_", "-"), title, list(blocks)))
+    found = [*_sections(facts.looked_at, OF_EACH_SET, f"analysis.{split}")]
+    found += _sections(_of_the_run(facts.analysis), _OF_THE_RUN, "analysis")
+    others = [name for name in facts.analysis if name.startswith(_OTHER)]
+    for number, name in enumerate(others[-MOST_SETS:], 1):
+        blocks = list[Block]()
+        for part in _sections(facts.analysis[name], {"metrics": ("Metrics", metrics), **OF_EACH_SET}, f"analysis.{name}"):
+            blocks += [Paragraph([Strong(part.title)]), *part.blocks]
+        if len(others) > MOST_SETS and number == 1:
+            blocks.insert(0, Paragraph([f"Of {len(others)} other sets the last {MOST_SETS} are shown."], "quiet"))
+        found.append(Section(f"other-{number}", f"On other data: {name.removeprefix(_OTHER)}", blocks))
     return found
 
 
-def _beside_the_sets(analysis: Facts) -> Facts:
-    return {name: value for name, value in analysis.items() if name not in ("test", "folds", "validation", "train")}
+def _sections(analysis: Facts, known: Mapping[str, tuple[str, View]], path: str) -> Iterator[Section]:
+    for name in [*(name for name in known if name in analysis), *(name for name in analysis if name not in known)]:
+        title, view = known.get(name, (name.replace("_", " ").capitalize(), plainly))
+        blocks = view(analysis[name], f"{path}.{name}") if isinstance(analysis[name], Mapping) else ()
+        if blocks:
+            yield Section(name.replace("_", "-"), title, list(blocks))
+
+
+def _of_the_run(analysis: Facts) -> Facts:
+    sets = ("test", "folds", "validation", "train")
+    return {name: value for name, value in analysis.items() if name not in sets and not name.startswith(_OTHER)}

@@ -16,7 +16,10 @@ from thawline.report.words import BASELINES, duration, listed, main_of, metric_n
 def metrics(facts: RunFacts) -> Section | None:
     """What was measured, split by split, with intervals and baselines."""
     splits = [name for name in ("test", "folds", "validation") if name in facts.metrics]
-    blocks: list[Block] = [_metrics_table(facts, split) for split in splits]
+    blocks: list[Block] = [
+        metrics_table(found := facts.metrics[split], f"metrics.{split}", f"{set_name(split)}, {found.get('n', 0):,} examples")
+        for split in splits
+    ]
     main, rivals = main_of(facts), facts.section.get("baseline", {})
     if main is not None and rivals:
         names = [name for name in rivals if main in rivals[name]]
@@ -32,8 +35,8 @@ def metrics(facts: RunFacts) -> Section | None:
     return Section("metrics", "Metrics", [Paragraph([about], "quiet"), *blocks]) if blocks else None
 
 
-def _metrics_table(facts: RunFacts, split: str) -> Table:
-    found, base = facts.metrics[split], f"metrics.{split}"
+def metrics_table(found: Facts, base: str, caption: str) -> Table:
+    """Return the metrics of a set beside those of baselines; `base` is where they stand in the run's folder."""
     rivals: Mapping[str, Facts] = found.get("baseline", {})
     compared = [name for name in rivals if any(key.endswith("_difference") for key in rivals[name])]
     rows = []
@@ -49,7 +52,7 @@ def _metrics_table(facts: RunFacts, split: str) -> Table:
             cells.append(Interval(number, *(entry.get(f"{key}_ci95") or ())))
         rows.append(cells)
     columns = ["metric", "model", *(BASELINES.get(name, name) for name in rivals), *(f"model − {name}" for name in compared)]
-    return Table(f"{set_name(split)}, {found.get('n', 0):,} examples", columns, rows)
+    return Table(caption, columns, rows)
 
 
 def training(facts: RunFacts) -> Section | None:

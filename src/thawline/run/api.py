@@ -15,8 +15,9 @@ from thawline.evaluate.summary import Summary
 from thawline.recipe import Recipe, load_recipe, recipe_from
 from thawline.run import carry_out
 from thawline.run.data import cache_of, keep_given
-from thawline.run.finish import evaluated, keep_analysis
+from thawline.run.finish import evaluated, keep_analysis, write_report
 from thawline.run.folder import RunFolder
+from thawline.run.kept import set_name
 from thawline.run.predictor import SavedModel
 from thawline.train.observe import filling
 from thawline.train.observe import say as say_aloud
@@ -71,12 +72,12 @@ class Run:
         return self.model.stream(iter(examples), told)
 
     def evaluate(self, data: Any, *, say: Say = say_aloud) -> Summary:
-        """Measure the saved model on labelled data; predictions go to `predictions/on-<data>.jsonl`."""
-        rows = self.examples(data, labelled=True, say=say)
-        # "on-", so that predictions on another test.csv do not take the place of those on the run's own test split.
-        name = f"on-{Path(data).stem}" if isinstance(data, (str, Path)) else "on-given"
+        """Measure the saved model on labelled data; predictions go to `predictions/on-<data>.jsonl`, the rest to the report."""
+        rows, name = self.examples(data, labelled=True, say=say), set_name(data)
         found = evaluated(self.model, rows, self._folder, name=name, train=None, say=say)
-        keep_analysis(self._folder, name, found.given)
+        keep_analysis(self._folder, name, found.given, metrics=found.summary.section)
+        if self._folder.finished:
+            write_report(self._folder)
         return found.summary
 
     def __repr__(self) -> str:

@@ -103,7 +103,7 @@ def _verdicts(prepared: Prepared, assembled: Assembled, lines: list[int]) -> dic
 
 def _verdict_key(prepared: Prepared, assembled: Assembled, lines: list[int]) -> str:
     weights = _weights(assembled, len(assembled.stages))
-    facts = (prepared.dataset.fingerprint, str(lines), type(assembled.model).__name__, _config(assembled), weights)
+    facts = (prepared.dataset.origin, str(lines), type(assembled.model).__name__, _config(assembled), weights)
     return hash_bytes(*facts, torch.__version__, transformers.__version__)
 
 
@@ -251,7 +251,7 @@ class Keeper:
         """Predict what a depth costs that is read from in so many steps."""
         sets, order = self._sets(steps), order_of(self.prepared.sets["train"], self.assembled.recipe)
         evaluations = _evaluations(self.assembled.recipe, order.steps_per_epoch, steps)
-        cost = _cost(f"{shelf.key.hex()} {self.prepared.dataset.fingerprint}", lambda: measure(prefix, sets[0], cut))
+        cost = _cost(f"{shelf.key.hex()} {self.prepared.dataset.origin}", lambda: measure(prefix, sets[0], cut))
         return outlook(
             cost._replace(seconds=cost.seconds / self.decisions["workers"]),
             examples=sum(map(len, sets)),

@@ -23,7 +23,7 @@ from thawline.run.shared import Shared
 from thawline.train.budget import Costs, seconds_of, step_seconds, steps_within
 from thawline.train.checkpoint import Checkpoints
 from thawline.train.device import Device
-from thawline.train.forecast import advice, forecast, in_smaller_parts
+from thawline.train.forecast import Seen, advice, forecast, in_smaller_parts
 from thawline.train.loop import Loop, Observer
 from thawline.train.observe import ProgressBar, history, memory_watch, refuse_trackers, trackers
 from thawline.train.workers import Workers
@@ -102,7 +102,7 @@ def foresee(prepared: Prepared, assembled: Assembled) -> None:
     train = assembled.recipe.train
     rows = train.per_device_train_batch_size
     data, left = prepared.sets["train"], available_bytes()
-    needed = forecast(assembled.model, assembled.groups, data.lengths, rows=rows, held=held_by(assembled, data))
+    needed = forecast(assembled.model, assembled.groups, data.lengths, rows=rows, seen=Seen(held=held_by(assembled, data)))
     if needed.total > left:
         fitting = advice(needed, left, rows=rows, accumulation=train.gradient_accumulation_steps)
         raise MachineError(

@@ -253,7 +253,6 @@ def _prepared(origin: _Origin, given: _Rows, say: Say) -> Prepared:
     task.configure(config)
     items = supervised(task, rows, cache_of(recipe), say=say)
     tell(filter(None, [truncation(items.items.full_lengths, length)] if length else []), say)  # type: ignore[union-attr]
-    items = replace(items, targets=np.zeros(len(items), np.int64))  # for a loss, which tells whether bfloat16 can be used
     recipe = recipe_from(recipe, data={"max_length": length} if length else {})
     dataset = Dataset({"train": rows}, columns, (), "features", rows.fingerprint)
     return Prepared(recipe, dataset, task, {"train": items}, config, processor, ())

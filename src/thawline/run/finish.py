@@ -13,6 +13,7 @@ from thawline.errors import ModelError
 from thawline.evaluate.answered import Answered
 from thawline.evaluate.baselines import Target, Text, baselines, majority
 from thawline.evaluate.output import write_predictions
+from thawline.evaluate.perturb import USUAL
 from thawline.evaluate.predict import spread
 from thawline.evaluate.summary import Summary, answers, summarize
 from thawline.models.load import quiet
@@ -21,8 +22,10 @@ from thawline.report import card, facts_of, render
 from thawline.run.analyse import analyse, answered, calibrate
 from thawline.run.assemble import Assembled
 from thawline.run.folder import RunFolder
+from thawline.run.kept import Kept, predictions_of
 from thawline.run.predictor import SavedModel
 from thawline.run.prepare import Prepared, Say
+from thawline.run.robust import robust_aloud
 from thawline.train.loop import State
 from thawline.types import Prediction
 
@@ -57,6 +60,8 @@ def measure_saved(prepared: Prepared, folder: RunFolder, beside: Mapping[str, An
         found = evaluated(saved, splits[split], folder, name=split, train=train, say=say)
         if not metrics:
             keep_analysis(folder, split, found.given, fitted=fitted)
+            if prepared.recipe.evaluate.robustness:
+                robust_aloud(saved, Kept(split, splits[split], predictions_of(folder, split)), folder, say=say)
         metrics[split] = found.summary.section
     folder.write("metrics.json", {**metrics, **beside})
     write_report(folder)
@@ -81,13 +86,25 @@ def write_report(folder: RunFolder) -> Path:
     return folder.path / REPORT
 
 
-def keep_analysis(folder: RunFolder, name: str, given: Answered | None, *, fitted: Mapping[str, Any] | None = None) -> None:
-    """Write what stands behind the metrics of a labelled set into analysis.json, beside what is there of other sets."""
-    recipe = folder.trained()
+def keep_analysis(
+    folder: RunFolder,
+    name: str,
+    given: Answered | None,
+    *,
+    fitted: Mapping[str, Any] | None = None,
+    metrics: Mapping[str, Any] | None = None,
+) -> None:
+    """Write what stands behind the metrics of a labelled set into analysis.json, behind what is there of other sets.
+
+    `metrics` are those of a set that is not the run's own, of which metrics.json says nothing.
+    """
+    recipe, known = folder.trained(), folder.read("analysis.json") or {}
+    found: dict[str, Any] = {"metrics": metrics} if metrics is not None else {}
     if given is not None and recipe.evaluate.analysis:
-        known = folder.read("analysis.json") or {}
         of = folder if name != "folds" else None  # whose answers are of several models
-        folder.write("analysis.json", {**known, name: analyse(given, of, recipe, fitted=fitted)})
+        found |= analyse(given, of, recipe, fitted=fitted)
+    if found:
+        folder.write("analysis.json", {**{other: known[other] for other in known if other != name}, name: found})
 
 
 def train_section(prepared: Prepared, state: State, *, peak_memory_mb: float) -> dict[str, Any]:
@@ -209,6 +226,7 @@ def ending_seconds(prepared: Prepared, evaluation: float, *, example: float, bf1
     kind, most = type(prepared.task), prepared.task.answered
     passes = {name: n + kind.passes_to_answer * (n if most is None else min(n, most)) for name, n in sizes.items()}
     again = passes.get("test", 0.0) * (kind.head_is_pretrained and prepared.recipe.evaluate.baselines)
-    final = sum(passes.values()) + again
+    perturbed = len(USUAL.get(prepared.dataset.columns.kind, ())) if prepared.recipe.evaluate.robustness else 0
+    final = sum(passes.values()) + again + perturbed * passes.get("test", passes.get("validation", 0.0))
     baseline = min(len(sets["train"]), _BASELINE_MOST) * _BASELINE_SECONDS if prepared.recipe.evaluate.baselines else 0.0
     return each * final * (_FLOAT32_FACTOR if bf16 else 1.0) + baseline + resamples * _RESAMPLE_SECONDS + _FIXED_SECONDS

@@ -12,7 +12,7 @@ from typing import Any, final
 from thawline.data.cache import written_aside
 from thawline.data.columns import Columns
 from thawline.data.labels import Form
-from thawline.errors import RunError
+from thawline.errors import RecipeError, RunError
 from thawline.recipe import Recipe, load_recipe, save_recipe
 
 
@@ -39,16 +39,26 @@ class RunFolder:
         return (self.path / "metrics.json").is_file()
 
     def recipe(self) -> Recipe:
-        """Read the run's recipe; raises RunError where this is no run's folder."""
+        """Read the run's recipe; raises RunError where this is no run's folder, or one of another version."""
         if not (self.path / "recipe.yaml").is_file():
-            what = "is not a run's folder (it has no recipe.yaml)" if self.path.is_dir() else "does not exist"
+            what = "is not a run's folder (it has no recipe.yaml)" if self.path.exists() else "does not exist"
             raise RunError(f"{self.path} {what}; expected the folder that thawline train printed, such as runs/reviews-1.")
-        return load_recipe(self.path / "recipe.yaml")
+        return self._load("recipe.yaml")
 
     def trained(self) -> Recipe:
         """Read the recipe that the model was trained by: the run's own, or that of its best trial. Raises as `recipe` does."""
-        best = self.path / "best.yaml"
-        return load_recipe(best) if best.is_file() else self.recipe()
+        return self._load("best.yaml") if (self.path / "best.yaml").is_file() else self.recipe()
+
+    def _load(self, name: str) -> Recipe:
+        try:
+            return load_recipe(self.path / name)
+        except RecipeError as error:
+            fault = error.faults[0].rstrip(".")
+            more = f", and {len(error.faults) - 1} more" if len(error.faults) > 1 else ""
+            raise RunError(
+                f"{self.path / name} cannot be read ({fault}{more}); it was changed, or is of another version of Thawline; "
+                "restore it, use that version, or train anew."
+            ) from None
 
     def columns(self) -> Columns:
         """Read what each column of the run's data is for; raises RunError where another version of Thawline wrote it."""

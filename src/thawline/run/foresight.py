@@ -62,7 +62,7 @@ def held_by(assembled: Assembled, data: Supervised) -> float | None:
     kind = next(assembled.model.parameters()).dtype
     inputs = {name: value.to(kind) if value.is_floating_point() else value for name, value in batch.inputs.items()}
     with evaluating(assembled.model):
-        return held_bytes(assembled.model, assembled.groups, replace(batch, inputs=inputs), data.task.forward)
+        return held_bytes(assembled.model, assembled.groups, replace(batch, inputs=inputs), forward=data.task.forward)
 
 
 def foresight(prepared: Prepared, assembled: Assembled, light: Light, *, frozen: Frozen, decisions: Decisions) -> Facts:
@@ -71,7 +71,7 @@ def foresight(prepared: Prepared, assembled: Assembled, light: Light, *, frozen:
     rows, workers = recipe.train.per_device_train_batch_size, decisions["workers"]
     order = order_of(data, recipe)
     looked = passes(order, rows=rows, workers=workers)
-    seen = Seen(looked.widest, round(looked.shapes * decisions["steps"] / looked.steps))
+    seen = Seen(looked.widest, round(looked.shapes * decisions["steps"] / looked.steps), held_by(assembled, data))
     needed = forecast(
         assembled.model,
         assembled.groups,
@@ -80,7 +80,6 @@ def foresight(prepared: Prepared, assembled: Assembled, light: Light, *, frozen:
         seen=seen,
         workers=workers,
         moments=1 if recipe.train.optim == "sgd" else 2,
-        held=held_by(assembled, data),
     )
     held = anonymous_bytes()
     weights = _bytes_of(assembled.model, light)

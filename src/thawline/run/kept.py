@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from thawline.data.examples import Examples
 from thawline.errors import RunError
@@ -40,6 +41,15 @@ def kept(folder: RunFolder) -> Kept:
         what = f"The data of {folder.path} is another than when it was measured"
         raise RunError(f"{what}; bring {recipe.data.path} back, or give a labelled file with --data FILE.")
     return Kept(name, examples, predictions)
+
+
+def set_name(data: Any) -> str:
+    """Return what a set that is not the run's own is called in the run's folder, so that another test.csv stays apart.
+
+    >>> set_name("data/test.csv"), set_name([("a text", "a label")])
+    ('on-test', 'on-given')
+    """
+    return f"on-{Path(data).stem}" if isinstance(data, (str, Path)) else "on-given"
 
 
 def predictions_of(folder: RunFolder, name: str) -> list[Prediction]:

@@ -17,7 +17,7 @@ from thawline.data.inputs import INPUTS
 from thawline.errors import DataError
 from thawline.evaluate.folds import out_of_fold
 from thawline.evaluate.label_errors import label_errors
-from thawline.evaluate.learning_curve import learning_curve, on_features, steps_to
+from thawline.evaluate.learning_curve import learning_curve, on_features, refuse_few, steps_to
 from thawline.evaluate.near_duplicates import near_duplicates, near_features
 from thawline.run.features import Features
 from thawline.types import Example
@@ -42,6 +42,8 @@ def refuse_unlabelled(dataset: Dataset, *, curve: bool = False) -> None:
         raise DataError(f"A learning curve is measured where each example has one class; {dataset.name} is data of {kind}.")
     if curve and not {"test", "validation"} & set(dataset.splits):
         raise DataError("A learning curve is measured on a test or validation split, and there is neither; set data.test_size.")
+    if curve:
+        refuse_few(sum(len(dataset.splits[split]) for split in _learned(dataset)))
 
 
 def by_split(features: Features, dataset: Dataset, told: Told = lambda done: None) -> dict[str, Array]:
@@ -90,7 +92,7 @@ def leaks(dataset: Dataset, vectors: Vectors) -> dict[str, Any]:
 
 def curve_work(dataset: Dataset) -> int:
     """Return on how many examples, in all its trainings, a learning curve learns."""
-    *smaller, whole = steps_to(sum(len(dataset.splits[split]) for split in _learned(dataset))) or [0]
+    *smaller, whole = steps_to(sum(len(dataset.splits[split]) for split in _learned(dataset)))
     return whole + SEEDS * sum(smaller)
 
 

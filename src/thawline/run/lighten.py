@@ -105,8 +105,9 @@ def _runs_in_bf16(prepared: Prepared, model: Any) -> bool:
             parameter.data = parameter.data.to(torch.bfloat16)
         inputs = {k: v.to(torch.bfloat16) if v.is_floating_point() else v for k, v in batch.inputs.items()}
         with torch.no_grad(), evaluating(model):
-            loss = data.task.loss(data.task.forward(model, replace(batch, inputs=inputs)), batch)
-        return bool(torch.isfinite(loss.total))
+            outputs = data.task.forward(model, replace(batch, inputs=inputs))
+            said = outputs.logits if batch.targets is None else data.task.loss(outputs, batch).total
+        return bool(said.isfinite().all())
     except (RuntimeError, ValueError, TypeError):
         return False
     finally:

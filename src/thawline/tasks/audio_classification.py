@@ -17,7 +17,7 @@ from thawline.tasks.classification import Classification
 from thawline.types import Batch, Example, Item, Prediction
 
 
-class Options(BaseModel, extra="forbid", frozen=True, strict=True):
+class AudioOptions(BaseModel, extra="forbid", frozen=True, strict=True):
     """What `task.options` may say of audio classification: the window, in seconds, of a model that has one."""
 
     window: int | None = None
@@ -26,22 +26,22 @@ class Options(BaseModel, extra="forbid", frozen=True, strict=True):
 class AudioClassification(Classification):
     """Recordings with a label, several labels, or a number each.
 
-    `extractor` is a feature extractor of transformers: Whisper's, with its window, or one that reads waveforms. A recording that
-    is longer than the window is heard in pieces, whose scores are averaged.
+    `extractor` is a feature extractor of transformers: Whisper's, with its window, or one that reads waveforms. A recording
+    that is longer than the window is heard in pieces, whose scores are averaged.
     """
 
     auto_class = "AutoModelForAudioClassification"
     processor_class = "AutoFeatureExtractor"
     inputs = "audio"
     at_once = 64
-    Options = Options
+    Options = AudioOptions
 
     @classmethod
     def fit(cls, processor: Any, config: Any, wanted: Fitting) -> tuple[int | None, str | None]:
         return None, "; ".join(recordings.fit(processor, config, wanted, whole=False)) or None
 
     def __init__(
-        self, extractor: Any, *, max_length: int | None = None, options: Options | None = None, **labelling: Any
+        self, extractor: Any, *, max_length: int | None = None, options: AudioOptions | None = None, **labelling: Any
     ) -> None:
         super().__init__(**labelling)
         del max_length, options  # recordings are not cut off, and `fit` has set the window

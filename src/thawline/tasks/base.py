@@ -218,7 +218,7 @@ class Task(ABC):
         return False
 
     def truncation(self, items: Encoded, *, split: str, length: int) -> Finding | None:
-        """Return what is lost of the items of a split by cutting them at `length`, if anything is."""
+        """Return what is lost of the items of a split by cutting them at `length`, or why nothing is left, if that is so."""
         from thawline.data.check import truncation
 
         del split

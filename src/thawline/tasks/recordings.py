@@ -36,26 +36,20 @@ def is_windowed(extractor: Any) -> bool:
 
 
 def fit(extractor: Any, config: Any, wanted: Fitting, *, whole: bool) -> list[str]:
-    """Set the window of an extractor to what the data needs, and return what there is to tell.
+    """Set the window of an extractor to what the data needs, and return what there is to tell; without data nothing changes.
 
     The window is the longest recording in whole seconds, with room, or the option "window"; never more than the model takes.
-    Recordings that are longer are cut into pieces, which is told, or, where targets are of `whole` ones, refused with DataError.
+    Longer recordings are cut into pieces, which is told, or, where targets are of `whole` ones, refused with DataError.
     """
     lengths = {split: [seconds(row["audio"]) for row in rows] for split, rows in wanted.examples.items()}
-    longest, most = max((length for some in lengths.values() for length in some), default=math.inf), _most(extractor, config)
-    window, notes = wanted.options.get("window"), []
-    if window is not None:
-        if not is_windowed(extractor):
-            raise UserError("task.options.window is for models with a window of fixed length (Whisper); leave it out.")
-        if not isinstance(window, int) or not 1 <= window <= most:
-            raise UserError(f"task.options.window is {window!r}; expected whole seconds from 1 to {most:g}.")
-        most = window
-    elif is_windowed(extractor) and longest + _SPARE <= most - 1:
-        most = math.floor(longest + _SPARE) + 1
-        notes.append(
-            f"the model hears {most} s at a time in the place of {_most(extractor, config):g}, since no recording is longer than"
-            f" {longest:.1f} s; task.options.window sets it"
-        )
+    if not lengths:
+        return []
+    longest, whole_window = max(map(max, lengths.values())), _most(extractor, config)
+    most = _window(extractor, wanted.options.get("window"), longest=longest, most=whole_window)
+    notes = []
+    if most < whole_window:
+        why = f"no recording is longer than {longest:.1f} s" if longest <= most else "task.options.window says so"
+        notes.append(f"the model hears {most:g} s at a time in the place of {whole_window:g}, since {why}")
     over = {split: sum(length > most for length in some) for split, some in lengths.items()}
     if whole and over.get("train"):
         raise DataError(
@@ -74,12 +68,29 @@ def fit(extractor: Any, config: Any, wanted: Fitting, *, whole: bool) -> list[st
     return notes
 
 
+def _window(extractor: Any, asked: Any, *, longest: float, most: float) -> float:
+    """Return the seconds that a model is to hear at once; raises UserError where they are not to be had."""
+    if asked is None:
+        return min(most, math.floor(longest + _SPARE) + 1) if is_windowed(extractor) else most
+    if not is_windowed(extractor):
+        raise UserError("task.options.window is for models with a window of fixed length (Whisper); leave it out.")
+    if not isinstance(asked, int) or not 1 <= asked <= most:
+        raise UserError(f"task.options.window is {asked!r}; expected whole seconds from 1 to {most:g}.")
+    return asked
+
+
 def _most(extractor: Any, config: Any) -> float:
     """Return the seconds that a model can hear at once."""
     if is_windowed(extractor):
         return float(config.max_source_positions * 2 * extractor.hop_length / extractor.sampling_rate)
     frames = getattr(extractor, "max_length", None)  # of 10 ms, as the Audio Spectrogram Transformer counts
     return min(MOST_SECONDS, frames / 100) if frames else MOST_SECONDS
+
+
+def configure(config: Any) -> None:
+    """Turn off masking inside the model: it draws from numbers of its own, so that no run could be repeated."""
+    if getattr(config, "apply_spec_augment", False):
+        config.apply_spec_augment = False
 
 
 def settle(model: Any, extractor: Any) -> None:
@@ -93,7 +104,7 @@ def settle(model: Any, extractor: Any) -> None:
     for part in model.modules():
         if hasattr(part, "conv2") and hasattr(part, "embed_positions"):
             kept = part.embed_positions.weight.detach()[:positions].clone()
-            part.embed_positions = nn.Embedding(*kept.shape, _weight=kept).requires_grad_(False)
+            part.embed_positions = nn.Embedding(len(kept), kept.shape[1], _weight=kept).requires_grad_(False)
         if hasattr(part, "max_source_positions"):
             part.max_source_positions = positions
     model.config.max_source_positions = positions
@@ -139,12 +150,15 @@ class Hearing:
         return hashlib.blake2b(f"sounds {bool(self._waveforms)} {settings}".encode(), digest_size=16).hexdigest()
 
     def encode(self, examples: Sequence[Example]) -> list[Item]:
-        """Return the pieces of each example, which is one unless it is longer than the window."""
-        return [
-            {**(self._numbers(piece) if not self._waveforms else {"samples": piece, **self._counted(piece)}), "owner": owner}
-            for owner, example in enumerate(examples)
-            for piece in pieces(sound(example["audio"], self.rate), self._most, self.rate)
-        ]
+        """Return the pieces of each example, one unless it is longer than the window; "start" is where one begins (s)."""
+        found: list[Item] = []
+        for owner, example in enumerate(examples):
+            start = 0
+            for piece in pieces(sound(example["audio"], self.rate), self._most, self.rate):
+                item = {"samples": piece, **self._counted(piece)} if self._waveforms else self._numbers(piece)
+                found.append({**item, "start": np.array([start / self.rate], np.float32), "owner": owner})
+                start += len(piece)
+        return found
 
     def heard(self, items: Sequence[Item]) -> list[Item]:
         """Return items as they are heard this time: changed at random where they come with a generator, and as features."""
@@ -190,7 +204,8 @@ class Hearing:
         """Return features as the model takes them, filled up to its window or to the longest."""
         if not self._windowed:
             rows = [np.asarray(item["features"]) for item in heard]
-            return dict(self.extractor.pad({self.name: rows}, padding=True, return_tensors="pt"))
+            masked = True if rows[0].ndim == 1 else None
+            return dict(self.extractor.pad({self.name: rows}, padding=True, return_attention_mask=masked, return_tensors="pt"))
         bands = len(heard[0]["features"])
         whole = np.empty((len(heard), bands, self.extractor.nb_max_frames), np.float32)
         for row, item in zip(whole, heard, strict=True):
@@ -206,14 +221,18 @@ class Hearing:
         return {self.name: torch.zeros(()).expand(shape)}
 
     def forward(self, model: nn.Module, batch: Batch, **options: Any) -> Any:
-        """Run the model, on recordings of each length apart where it has no mask to tell padding by (wav2vec 2.0 base)."""
-        sizes = [] if self._windowed or "attention_mask" in batch.inputs else [len(item["features"]) for item in batch.items]
-        if len(set(sizes)) < 2:
+        """Run the model; one that was taught without a mask (wav2vec 2.0 base) hears recordings of each length apart.
+
+        Its norms see padding, and without any it answers as it does alone. Above a cut, all of that is done.
+        """
+        values, mask = batch.inputs[self.name], batch.inputs.get("attention_mask")
+        if mask is None or self.extractor.return_attention_mask or "forward" in vars(model):
             return model(**batch.inputs, **options)
         rows: dict[int, Tensor] = {}
+        sizes = mask.sum(-1).tolist()
         for size in set(sizes):
             places = [place for place, other in enumerate(sizes) if other == size]
-            found = model(**{self.name: batch.inputs[self.name][places, :size]}, **options).logits
+            found = model(**{self.name: values[places, :size]}, **options).logits
             rows |= dict(zip(places, found, strict=True))
         return SequenceClassifierOutput(logits=pad_sequence([rows[place] for place in range(len(sizes))], batch_first=True))
 
@@ -235,9 +254,3 @@ def pieces(samples: Samples, most: int, rate: int) -> list[Samples]:
         found.append(samples[:end])
         samples = samples[end:]
     return [*found, samples]
-
-
-def configure(config: Any) -> None:
-    """Turn off masking inside the model: it draws from numbers of its own, so that no run could be repeated."""
-    if getattr(config, "apply_spec_augment", False):
-        config.apply_spec_augment = False

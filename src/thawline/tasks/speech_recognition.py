@@ -18,7 +18,7 @@ from thawline.types import Batch, Example, Item, Loss, Prediction
 _SEQ2SEQ, _CTC = "AutoModelForSpeechSeq2Seq", "AutoModelForCTC"
 
 
-class Options(BaseModel, extra="forbid", frozen=True, strict=True):
+class SpeechOptions(BaseModel, extra="forbid", frozen=True, strict=True):
     """What `task.options` may say of speech recognition; docs/guides/tasks.md explains each."""
 
     window: int | None = None
@@ -41,7 +41,7 @@ class SpeechRecognition(Task):
     target = "transcript"
     at_once = 64
     head_is_pretrained = True
-    Options = Options
+    Options = SpeechOptions
     passes_to_answer = 1.0
 
     @classmethod
@@ -61,7 +61,7 @@ class SpeechRecognition(Task):
 
     @classmethod
     def fit(cls, processor: Any, config: Any, wanted: Fitting) -> tuple[int | None, str | None]:
-        options, said = Options(**wanted.options), [row["label"] for row in wanted.examples.get("train", ())]
+        options, said = SpeechOptions(**wanted.options), [row["label"] for row in wanted.examples.get("train", ())]
         notes = recordings.fit(processor.feature_extractor, config, wanted, whole=True)
         notes += transcripts.way_of(processor.tokenizer).fit(processor.tokenizer, config, options, said=said)
         return None, "; ".join(notes) or None
@@ -75,12 +75,12 @@ class SpeechRecognition(Task):
         max_length: int | None = None,
         class_weights: Mapping[str, float] | None = None,
         label_smoothing: float = 0.0,
-        options: Options | None = None,
+        options: SpeechOptions | None = None,
     ) -> None:
         del max_length, class_weights  # recordings are not cut off, and tokens have no classes
         self.speech, self.problem, self.labels = processor, problem, tuple(labels)
         self.hearing = recordings.Hearing(processor.feature_extractor)
-        self.way = transcripts.way_of(processor.tokenizer)(processor.tokenizer, options or Options(), label_smoothing)
+        self.way = transcripts.way_of(processor.tokenizer)(processor.tokenizer, options or SpeechOptions(), label_smoothing)
 
     def configure(self, config: Any) -> None:
         recordings.configure(config)
@@ -123,13 +123,19 @@ class SpeechRecognition(Task):
         return self.way.answer(model, outputs)
 
     def decode(self, outputs: Any, batch: Batch) -> list[Prediction]:
-        return [Prediction(id=name, **said) for name, said in zip(batch.ids, self.way.said(outputs), strict=True)]  # type: ignore[typeddict-item]
+        found = []
+        for name, item, said in zip(batch.ids, batch.items, self.way.said(outputs), strict=True):
+            begin, spans = float(item["start"][0]), said.get("spans")
+            moved = [{**span, "start": span["start"] + begin, "end": span["end"] + begin} for span in spans or ()]
+            found.append(Prediction(id=name, text=said["text"], **({"spans": moved} if spans is not None else {})))
+        return found
 
     def combine(self, predictions: Sequence[Prediction]) -> Prediction:
         """Put together what is said in the pieces of a recording."""
-        if len(predictions) == 1:
-            return predictions[0]
-        return Prediction(id=predictions[0]["id"], text=" ".join(filter(None, (one["text"] for one in predictions))))
+        whole = Prediction(id=predictions[0]["id"], text=" ".join(filter(None, (one["text"] for one in predictions))))
+        if "spans" in predictions[0]:
+            whole["spans"] = [span for one in predictions for span in one["spans"]]
+        return whole
 
     def answers(self, predictions: Sequence[Prediction]) -> list[str]:
         return [prediction["text"] for prediction in predictions]

@@ -121,6 +121,10 @@ class TextGeneration(Task):
 
     def truncation(self, items: Items, *, split: str, length: int) -> Finding | None:
         lost, kept = (sum(int(part.sum()) for part in items.values(name) or ()) for name in ("lost", "learned"))
+        if split == "train" and not lost + kept:
+            return Finding(
+                "stop", "no_answers", f"None of the {len(items)} conversations in train has an answer to learn from."
+            )
         cut = int((items.full_lengths > length).sum())
         if not cut:
             return None

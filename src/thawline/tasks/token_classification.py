@@ -178,13 +178,16 @@ class TokenClassification(Task):
 
     def decode(self, outputs: Any, batch: Batch) -> list[Prediction]:
         """Return the tags of each window's words as the model says them, and how probable it finds each."""
-        found = []
-        for row, (item, example) in enumerate(zip(batch.items, batch.ids, strict=True)):
-            logits = outputs.logits[row, self._places(item, outputs.logits.shape[1])]
-            scores, best = logits.float().softmax(-1).max(-1)
-            tags = [self.labels[i] for i in best.tolist()]
-            found.append(Prediction(id=example, tags=tags, tag_scores=scores.tolist()))
-        return found
+        width = outputs.logits.shape[1]
+        places = [self._places(item, width) for item in batch.items]
+        ends = np.cumsum([0, *map(len, places)]).tolist()
+        logits = outputs.logits[np.repeat(np.arange(len(places)), np.diff(ends)), np.concatenate(places)]
+        found = logits.float().softmax(-1).max(-1)
+        scores, tags = found.values.tolist(), [self.labels[i] for i in found.indices.tolist()]
+        return [
+            Prediction(id=example, tags=tags[begin:end], tag_scores=scores[begin:end])
+            for example, (begin, end) in zip(batch.ids, pairwise(ends), strict=True)
+        ]
 
     def combine(self, predictions: Sequence[Prediction]) -> Prediction:
         """Join the windows of a sentence and make its tags legal; the score is the mean of those of its tags."""

@@ -6,6 +6,7 @@ import hashlib
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -156,8 +157,6 @@ def most_context(places: np.ndarray, cuts: Sequence[tuple[int, int]]) -> np.ndar
     >>> most_context(np.array([0, 9, 10, 19]), [(0, 12), (8, 20)]).tolist()
     [0, 0, 1, 1]
     """
-    last = cuts[-1][1]
-    before = np.array([[place - begin if begin else last for place in places] for begin, _ in cuts])
-    behind = np.array([[end - 1 - place if end < last else last for place in places] for _, end in cuts])
-    shown: np.ndarray = np.minimum(before, behind).argmax(0)
-    return shown
+    # Up to the middle of what two windows have in common the first of them shows more.
+    limits = [(end - 1 + begin) / 2 for (_, end), (begin, _) in pairwise(cuts)]
+    return np.searchsorted(limits, places)

@@ -8,6 +8,7 @@ import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -26,35 +27,37 @@ from thawline.tasks.tokenizers import looks_english
 from thawline.types import Batch
 
 if TYPE_CHECKING:
-    from thawline.tasks.speech_recognition import Options
+    from thawline.tasks.speech_recognition import SpeechOptions
 
 _IGNORED = -100  # as transformers marks positions where nothing is learned
 _MULTILINGUAL = 51865  # tokens from which a Whisper knows more than English (openai/whisper, tokenizer.py)
 _ROOM, _MORE = 1.5, 8  # tokens that an answer may have, in those of the longest transcript, and beside these
 _SHOWN = 10
+_NO_TIMES, _TIME = "<|notimestamps|>", 0.02  # behind which tokens stand for times, in steps of so many seconds
 
 Losses = tuple[Tensor, Tensor, Tensor]
 """Values, how many tokens each is the mean of, and whose they are, all [S]."""
 
 
 class Heard(NamedTuple):
-    """What a CTC model says: logits [B, T, V], of which `frames` [B] are those of each recording."""
+    """What a CTC model says: logits [B, T, V], of which `frames` [B] are those of each recording, `seconds` apart."""
 
     logits: Tensor
     frames: Tensor
+    seconds: float
 
 
 class Way(ABC):
     """A way of writing: from transcripts to what is learned, and from what a model says to texts."""
 
-    def __init__(self, tokenizer: Any, options: Options, smoothing: float) -> None:
+    def __init__(self, tokenizer: Any, options: SpeechOptions, smoothing: float) -> None:
         self.tokenizer, self.options, self.smoothing = tokenizer, options, smoothing
         self._case = options.case or usual_case(tokenizer)
         self.ids = lru_cache(maxsize=1 << 16)(self._ids)
 
     @classmethod
     @abstractmethod
-    def fit(cls, tokenizer: Any, config: Any, options: Options, *, said: Sequence[str]) -> list[str]:
+    def fit(cls, tokenizer: Any, config: Any, options: SpeechOptions, *, said: Sequence[str]) -> list[str]:
         """Make tokenizer and config ready for transcripts, and return what there is to tell."""
 
     def start(self, model: Any, said: Sequence[str] | None) -> None:
@@ -91,7 +94,7 @@ class Way(ABC):
 
     @abstractmethod
     def said(self, outputs: Any) -> list[dict[str, Any]]:
-        """Return "text", and with timestamps "spans" in seconds, for each recording."""
+        """Return "text", and with timestamps "spans" of it, in seconds, for each recording."""
 
     def cased(self, text: str) -> str:
         """Return a transcript as it is learned."""
@@ -102,7 +105,7 @@ class Decoder(Way):
     """Whisper's: special tokens, the transcript, the end; written token by token, of which each sees those before it."""
 
     @classmethod
-    def fit(cls, tokenizer: Any, config: Any, options: Options, *, said: Sequence[str]) -> list[str]:
+    def fit(cls, tokenizer: Any, config: Any, options: SpeechOptions, *, said: Sequence[str]) -> list[str]:
         notes, language = [], options.language
         if config.vocab_size < _MULTILINGUAL:
             if options.language is not None or options.task != "transcribe":
@@ -178,12 +181,21 @@ class Decoder(Way):
         return found
 
     def said(self, outputs: Tensor) -> list[dict[str, Any]]:
-        texts = [{"text": self.tokenizer.decode(row, skip_special_tokens=True).strip()} for row in outputs]
         if not self.options.timestamps:
-            return texts
-        offsets = [self.tokenizer.decode(row, output_offsets=True)["offsets"] for row in outputs]
-        spans = [[_span(one["text"], *one["timestamp"]) for one in found] for found in offsets]
-        return [{**text, "spans": found} for text, found in zip(texts, spans, strict=True)]
+            return [{"text": self._text(row)} for row in outputs.tolist()]
+        spans = [self._spans(row) for row in outputs.tolist()]
+        return [{"text": " ".join(one["text"] for one in found), "spans": found} for found in spans]
+
+    def _text(self, tokens: list[int]) -> str:
+        return str(self.tokenizer.decode(tokens, skip_special_tokens=True)).strip()
+
+    def _spans(self, tokens: list[int]) -> list[dict[str, Any]]:
+        """Return the texts between two times, which are tokens of their own, behind all others."""
+        none = self.tokenizer.convert_tokens_to_ids(_NO_TIMES)
+        times = [place for place, token in enumerate(tokens) if token > none]
+        bounds = [(tokens[a] - none - 1, tokens[b] - none - 1, tokens[a + 1 : b]) for a, b in pairwise(times)]
+        found = [{"text": self._text(part), "start": a * _TIME, "end": b * _TIME} for a, b, part in bounds]
+        return [span for span in found if span["text"]]
 
 
 class Letters(Way):
@@ -192,13 +204,13 @@ class Letters(Way):
     Source: Graves et al. 2006, "Connectionist Temporal Classification".
     """
 
-    def __init__(self, tokenizer: Any, options: Options, smoothing: float) -> None:
+    def __init__(self, tokenizer: Any, options: SpeechOptions, smoothing: float) -> None:
         super().__init__(tokenizer, options, smoothing)
         if smoothing:
             raise UserError("train.label_smoothing_factor has no meaning with CTC; leave it out.")
 
     @classmethod
-    def fit(cls, tokenizer: Any, config: Any, options: Options, *, said: Sequence[str]) -> list[str]:
+    def fit(cls, tokenizer: Any, config: Any, options: SpeechOptions, *, said: Sequence[str]) -> list[str]:
         if options.language is not None or options.task != "transcribe":
             raise UserError("task.options.language and task.options.task are for Whisper; leave them out.")
         config.pad_token_id, config.vocab_size = tokenizer.pad_token_id, len(tokenizer)
@@ -214,10 +226,10 @@ class Letters(Way):
         return tuple(self.tokenizer(self.cased(text)).input_ids)
 
     def forward(self, model: Any, batch: Batch, hearing: Hearing) -> Heard:
-        logits, mask = hearing.forward(model, batch).logits, batch.inputs.get("attention_mask")
-        sizes = torch.tensor([len(item["features"]) for item in batch.items]) if mask is None else mask.sum(-1)
-        frames = model._get_feat_extract_output_lengths if hasattr(model, "_get_feat_extract_output_lengths") else lambda n: n
-        return Heard(logits, frames(sizes).long().to(logits.device))
+        logits, sizes = hearing.forward(model, batch).logits, batch.inputs["attention_mask"].sum(-1)
+        frames = getattr(model, "_get_feat_extract_output_lengths", lambda n: n)
+        seconds = getattr(model.config, "inputs_to_logits_ratio", 0) / hearing.rate
+        return Heard(logits, frames(sizes).long().to(logits.device), seconds)
 
     def losses(self, outputs: Heard, batch: Batch) -> Losses:
         assert batch.targets is not None, "a loss needs targets"
@@ -235,7 +247,20 @@ class Letters(Way):
     def said(self, outputs: Heard) -> list[dict[str, Any]]:
         best = outputs.logits.argmax(-1)
         rows = [row[:frames].tolist() for row, frames in zip(best, outputs.frames.tolist(), strict=True)]
-        return [{"text": self.tokenizer.decode(row)} for row in rows]
+        if not self.options.timestamps:
+            return [{"text": self.tokenizer.decode(row)} for row in rows]
+        found = [self.tokenizer.decode(row, output_word_offsets=True) for row in rows]
+        step = outputs.seconds
+        return [
+            {
+                "text": one.text,
+                "spans": [
+                    {"text": word["word"], "start": float(word["start_offset"] * step), "end": float(word["end_offset"] * step)}
+                    for word in one.word_offsets
+                ],
+            }
+            for one in found
+        ]
 
 
 def way_of(tokenizer: Any) -> type[Way]:
@@ -264,7 +289,3 @@ def letters(said: Iterable[str]) -> Any:
         return transformers.Wav2Vec2CTCTokenizer(
             str(path), unk_token="[UNK]", pad_token="[PAD]", word_delimiter_token="|", bos_token=None, eos_token=None
         )
-
-
-def _span(text: str, start: float, end: float) -> dict[str, Any]:
-    return {"text": text.strip(), "start": start, "end": end}

@@ -39,9 +39,7 @@ def refusal(replay: Replay, depth: int, batches: Sequence[Mapping[str, Tensor]])
         return next(faults, None)
 
 
-def of_targets(
-    replay: Replay, depth: int, pairs: Iterable[tuple[Mapping[str, Tensor], Mapping[str, Tensor]]]
-) -> str | None:
+def of_targets(replay: Replay, depth: int, pairs: Iterable[tuple[Mapping[str, Tensor], Mapping[str, Tensor]]]) -> str | None:
     """Return why a cut at `depth` is of no use where what is stored depends on targets, which a decoder reads beside the items.
 
     `pairs` are batches with targets and without.

@@ -20,6 +20,8 @@ _FLOAT = 4  # bytes
 # Korthikanti et al. 2022, "Reducing Activation Recomputation", equation 1, count, with dropout masks that take as much room as
 # what they are multiplied with.
 _PER_WIDTH, _PER_KEY = 20, 3
+_LOGITS = 2  # numbers for each token and word of a language model's head: the logits, and their gradient
+_DROPPED = ("attention_dropout", "attention_probs_dropout_prob", "attn_pdrop", "dropout_rate")
 _SPARE = 1.25  # what is held for a moment beside what is held throughout
 _FROZEN = 4096 * 12  # numbers for each unit of width while a canonical batch goes through a frozen layer
 _HEADROOM = 100 << 20  # allocator, batches, evaluation
@@ -29,10 +31,14 @@ _PRODUCTS, _KERNEL = 15, 1 << 20
 
 
 class Seen(NamedTuple):
-    """What steps were seen to hold: the most tokens under way at once, padding included, and the shapes of a whole run."""
+    """What steps were seen to hold: the most tokens under way at once, padding included, and the shapes of a whole run.
 
-    tokens: int
-    shapes: int
+    `held` is what `held_bytes` found, for models that are not layers of one width.
+    """
+
+    tokens: int | None = None
+    shapes: int = 0
+    held: float | None = None
 
 
 class Forecast(NamedTuple):
@@ -75,16 +81,15 @@ def forecast(
     lengths: np.ndarray,
     *,
     rows: int,
-    seen: Seen | None = None,
+    seen: Seen = Seen(),  # noqa: B008 - a value
     workers: int = 1,
     moments: int = 2,
-    held: float | None = None,
 ) -> Forecast:
     """Predict the memory that training adds once the weights are loaded, in the dtype that they have now.
 
     Gradients, in float32 and as they come, `moments` of the optimiser for what learns, and activations above the lowest stage
     that learns, of what was `seen` of the steps for all `workers` together; without it, of the longest `rows` examples.
-    `lengths` [N] are in tokens. `held` is what `held_bytes` found, for models that are not layers of one width.
+    `lengths` [N] are in tokens.
     """
     named = dict(model.named_parameters())
     size = next(iter(named.values())).element_size()
@@ -93,11 +98,12 @@ def forecast(
     layers, width = getattr(config, "num_hidden_layers", 12), getattr(config, "hidden_size", 768)
     lowest = min((group.stage for group in groups), default=0)
     longest = np.sort(lengths)[-rows:]
-    each = (seen.tokens / rows if seen is not None else float(longest.mean())) if len(lengths) else 0.0
-    keys = getattr(config, "num_attention_heads", 12) * int(longest.max(initial=0))
+    each = (seen.tokens / rows if seen.tokens is not None else float(longest.mean())) if len(lengths) else 0.0
+    keys = 0 if _keeps_no_scores(config) else getattr(config, "num_attention_heads", 12) * int(longest.max(initial=0))
     above = max(0, min(layers, layers - lowest + 1))
-    row = each * (size * (_PER_WIDTH * width + _PER_KEY * keys) * above if held is None else held)
-    shapes = seen.shapes if seen is not None and size < _FLOAT and above else 0
+    logits = _LOGITS * vocabulary(model)
+    row = each * (size * ((_PER_WIDTH * width + _PER_KEY * keys) * above + logits) if seen.held is None else seen.held)
+    shapes = seen.shapes if size < _FLOAT and above else 0
     return Forecast(
         gradients=learned * (_FLOAT + size * workers),
         optimizer=learned * _FLOAT * moments,
@@ -108,7 +114,19 @@ def forecast(
     )
 
 
-def held_bytes(model: nn.Module, groups: Groups, batch: Batch, forward: Callable[[nn.Module, Batch], Any]) -> float:
+def _keeps_no_scores(config: Any) -> bool:
+    """Tell whether attention keeps no score of a pair for the backward pass: torch's own, where nothing is dropped."""
+    dropped = any(getattr(config, name, 0.0) for name in _DROPPED)
+    return getattr(config, "_attn_implementation", None) == "sdpa" and not dropped
+
+
+def vocabulary(model: Any) -> int:
+    """Return among how many words a language model's head chooses, 0 for a model of another kind."""
+    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    return int(getattr(head, "out_features", 0))
+
+
+def held_bytes(model: nn.Module, groups: Groups, batch: Batch, *, forward: Callable[[nn.Module, Batch], Any]) -> float:
     """Return the bytes that one position of an example keeps for the backward pass, by looking at a batch that is run once."""
     learned = {name for group in groups for name in group.parameters}
     named = dict(model.named_parameters())

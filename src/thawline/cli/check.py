@@ -1,0 +1,60 @@
+"""`thawline check`: data as training would see it, and what can be said of its labels before anything is trained."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from thawline.cli import show
+from thawline.cli.labels import look_at_labels, refuse_output
+from thawline.cli.runs import folder_of, recipe_of
+from thawline.errors import UserError
+
+if TYPE_CHECKING:
+    from thawline.recipe import Recipe
+    from thawline.run.folder import RunFolder
+
+
+def check(data: str, settings: list[str] | None, *, labels: Path | None, curve: bool) -> None:
+    """Print what is found in data, and with `labels` or `curve` what a pretrained model makes of its labels.
+
+    `data` may be the folder of a run: then its data is meant, and its report shows what was found. Raises typer.Exit where
+    training would stop, UserError for a mistake, before anything is computed.
+    """
+    from thawline.run.data import dataset_of
+
+    refuse_output(labels)
+    run, recipe = _wanted(data, settings)
+    if run is not None and (labels or curve) and not run.finished:
+        raise UserError(f"{data} is not finished, so it has no report yet. Type: thawline resume {data}")
+    dataset = dataset_of(recipe)
+    show.result(show.findings_table(dataset.findings))
+    stops = sum(finding.level == "stop" for finding in dataset.findings)
+    if stops:
+        show.error_line(f"{stops} of these would stop the training.")
+        raise typer.Exit(2)
+    sizes = ", ".join(f"{name} {len(rows):,}" for name, rows in dataset.splits.items())
+    words = shlex.join(["thawline", "train", data, *(settings or ())])
+    show.say(f"\n{dataset.columns.problem}; {sizes}." + (f" To train on it, type: {words}" if run is None else ""))
+    if labels is not None or curve:
+        from thawline.run.labels import refuse_unlabelled
+
+        refuse_unlabelled(dataset, curve=curve)
+        look_at_labels(recipe, dataset, labels=labels, curve=curve, run=run)
+
+
+def _wanted(data: str, settings: list[str] | None) -> tuple[RunFolder | None, Recipe]:
+    """Return the recipe of data, and the run whose data it is, if it is one's."""
+    if not (Path(data) / "recipe.yaml").is_file():
+        recipe = recipe_of(data, settings)
+        name = recipe.model.name
+        if name is not None and (Path(name) / "recipe.yaml").is_file():
+            raise UserError(f"{name} is a run, which has learned these labels; name a pretrained model: model=NAME.")
+        return None, recipe
+    if settings:
+        raise UserError(f"{data} is a run, whose data is checked as it was trained on; leave out {' '.join(settings)}.")
+    run = folder_of(Path(data))
+    return run, run.trained()
