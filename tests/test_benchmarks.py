@@ -180,3 +180,19 @@ def test_data_is_cut_or_repeated(examples, last, tmp_path, monkeypatch):
     assert header == "text,label" and len(lines) == examples and lines[-1].startswith(last)
     assert one_run.data_of({"data": "made"}, folder) == source
     assert len((made / "test.csv").read_text().splitlines()) == 2
+
+
+def test_each_speaker_is_left_out_once(tmp_path, monkeypatch):
+    speakers = script("speakers")
+    monkeypatch.setattr(speakers, "SHARED", tmp_path)
+    (source := tmp_path / "data" / speakers.DATA).mkdir(parents=True)
+    rows = [f"{name}{n}.wav,{n},{name}" for name in speakers.SPEAKERS for n in range(2)]
+    (source / "manifest.csv").write_text("\n".join(["path,label,speaker", *rows]))
+    (folder := tmp_path / "one").mkdir()
+    train, test = ((speakers.split(folder, "theo") / f"{name}.csv").read_text().splitlines()[1:] for name in ("train", "test"))
+    assert len(test) == 2 and all("theo" in line for line in test)
+    assert len(train) == 10 and not any("theo" in line for line in train)
+    runs = speakers.wanted(["head", "full"], 1)
+    made = [run | {"accuracy": 0.9 if run["strategy"] == "head" else 0.95} for run in runs]
+    assert "full minus head: +5.00 (≥ 0: yes)" in speakers.table(made)
+    assert "–" in speakers.table(made[:-1]) and "mean of 5" in speakers.table(made[:-1])

@@ -11,12 +11,14 @@ import pytest
 from families import folder_of
 from test_cli import WORDS, Thawline, settings, thawline
 from test_cli_mistakes import write_rows
+from test_image_classification import folder as pictures
+from test_image_classification import models
 from thawline.cli import main
 from thawline.errors import DataError
 from thawline.evaluate.what_to_label import what_to_label
 from thawline.types import Prediction
 
-__all__ = ["thawline"]  # fixture
+__all__ = ["models", "pictures", "thawline"]  # fixtures
 
 QUICK = [f"model={folder_of('bert')}", "train.bf16=false"]
 FEW = {"evaluate.baselines": False}
@@ -66,7 +68,7 @@ def test_labels_that_are_wrong_are_found(thawline: Thawline, folder: Path) -> No
     assert {row["text"].rstrip("!") for row in leaks} >= {row["like"] for row in leaks} and len(leaks) == 3
     assert {row["split"] for row in leaks} == {"test"} and float(leaks[0]["similarity"]) == 1.0
     assert "labels that look wrong" in done.out and "near duplicates of ones of train" in done.out
-    assert "Twice as many labels would lower the error by" in done.out and "400 " in done.out
+    assert "Twice as many labels would" in done.out and "400 " in done.out
     assert "All" in done.err and "found.csv" in done.err
 
 
@@ -165,3 +167,18 @@ def test_numbers_have_no_classes_but_duplicates(thawline: Thawline) -> None:
     assert done.code == 0, done.err
     assert "one class; here only near duplicates are" in done.err
     assert {row["kind"] for row in rows_of("f.csv")} <= {"near duplicate"}
+
+
+def test_pictures(thawline: Thawline, models: dict[str, str], pictures: Path) -> None:
+    words = [f"model={models['resnet']}", "train.bf16=false", "train.max_steps=1", "evaluate.bootstrap_samples=20"]
+    assert thawline("train", pictures, *words, "--output", "run").code == 0
+    done = thawline("check", "run", "--labels", "f.csv")
+    assert done.code == 0, done.err
+    rows = rows_of("f.csv")
+    assert all(Path(row["image"]).is_file() for row in rows)
+    assert 'id="near-duplicates"' in Path("run/report.html").read_text()
+    assert "needs 80 examples" in thawline("check", "run", "--curve").err
+    done = thawline("evaluate", "run", "--robustness")
+    assert (done.code, "jpeg(15)" in done.out) == (0, True), done.err
+    assert thawline("pick", "run", pictures, "--output", "next.csv").code == 0
+    assert len({row["image"] for row in rows_of("next.csv")}) == 60

@@ -107,6 +107,7 @@ def evaluate(
     data: Annotated[
         str | None, typer.Option("--data", metavar="FILE", help="other labelled data to measure the model on")
     ] = None,
+    *,
     robustness: Annotated[
         bool, typer.Option("--robustness", help="measure it again with inputs mistyped, cut, blurred, noisy ...")
     ] = False,
@@ -184,6 +185,7 @@ def check(
         typer.Argument(metavar="DATA|RUN", show_default=False, help="a table, a folder with one per split, or a run's folder"),
     ],
     settings: Settings = None,
+    *,
     labels: Annotated[
         Path | None, typer.Option("--labels", metavar="F.csv", help="write labels that look wrong and near duplicates there")
     ] = None,
@@ -199,6 +201,7 @@ def check(
 def pick(
     run: RunPath,
     file: Annotated[str, typer.Argument(metavar="FILE", show_default=False, help="examples without labels")],
+    *,
     output: Annotated[
         Path,
         typer.Option(

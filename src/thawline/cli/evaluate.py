@@ -12,6 +12,7 @@ from rich.text import Text
 
 from thawline.cli import show
 from thawline.cli.runs import finished, folder_of, show_trials
+from thawline.errors import RunError
 
 if TYPE_CHECKING:
     from thawline.run.folder import RunFolder
@@ -55,6 +56,9 @@ def _robustness(folder: RunFolder, data: str | None) -> dict[str, Any]:
     run = Run(folder.path)
     if data is None:
         measured = kept(folder)
+        if measured.name == "folds":
+            what = "was measured by folds, each by a model of its own"
+            raise RunError(f"{folder.path} {what}; give labelled data with --data FILE to measure the robustness of its model.")
     else:
         name = set_name(data)
         measured = Kept(name, run.examples(data, labelled=True, say=lambda text: None), predictions_of(folder, name))

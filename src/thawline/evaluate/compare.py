@@ -53,6 +53,7 @@ def compare(
         {"before": a, "after": b, "differences": _differences(values, drawn, (a, b)), **_changes(aligned, (a, b), shown=shown)}
         for a, b in couples
     ]
+    intervals = {name: {metric: list(_interval(each)) for metric, each in metrics.items()} for name, metrics in drawn.items()}
     _correct(pairs, main)
     for pair in pairs:
         pair["words"] = _sentence(pair, main)
@@ -61,12 +62,7 @@ def compare(
         "problem": first.problem,
         "main": main,
         "runs": [
-            {
-                "name": name,
-                "metrics": values[name],
-                "intervals": {metric: list(_interval(drawn[name][metric])) for metric in values[name]},
-                "facts": dict((facts or {}).get(name, {})),
-            }
+            {"name": name, "metrics": values[name], "intervals": intervals[name], "facts": dict((facts or {}).get(name, {}))}
             for name in aligned
         ],
         "pairs": pairs,

@@ -27,18 +27,17 @@ Told = Callable[[int], object]
 def outputs(
     model: nn.Module,
     data: Supervised,
+    batches: Iterable[np.ndarray],
     *,
-    batch_size: int,
     autocast: Context = nullcontext,
     each: Each = map,
     forward: Forward | None = None,
     hollow: bool = False,
-    among: np.ndarray | None = None,
 ) -> Iterator[tuple[np.ndarray, Batch, Any]]:
-    """Run the model over `data`, longest batches first; yields the indices of a batch, the batch, and the outputs.
+    """Run the model over `batches` of the items, each an array of indices; yields the indices, the batch, and the outputs.
 
     `each` maps a function over batches in their order, and may do so in several threads; `forward` stands for the model, and
-    where it is `hollow` it has no need of the inputs themselves. With `among` only these items are run, in the order of length.
+    where it is `hollow` it has no need of the inputs themselves.
     """
     first = next(model.parameters())
 
@@ -51,10 +50,8 @@ def outputs(
         with torch.inference_mode(), autocast():
             return indices, batch, forward(data, indices, moved) if forward else data.task.forward(model, moved)
 
-    some = np.arange(len(data)) if among is None else among
-    batches = by_length(data.lengths[some], max_examples=batch_size, max_tokens=data.task.tokens_at_once)
     with evaluating(model):
-        yield from each(run, (some[places] for places in batches))
+        yield from each(run, batches)
 
 
 def predict(
@@ -83,22 +80,25 @@ def spread(there: Sequence[bool] | np.ndarray, most: int) -> np.ndarray:
 
 
 def _decoded(
-    model: nn.Module, data: Supervised, answered: np.ndarray | None, *, told: Told = lambda done: None, **options: Any
+    model: nn.Module,
+    data: Supervised,
+    answered: np.ndarray | None,
+    *,
+    batch_size: int,
+    told: Told = lambda done: None,
+    **options: Any,
 ) -> Iterator[tuple[np.ndarray, Batch, Any, list[Prediction]]]:
     """Yield what `outputs` yields, beside the predictions: first of what is answered, then of what is not."""
     chosen = np.array([answered is None or answered[data.owner(i)] for i in range(len(data))], np.bool_)
     done = 0
     for some, whole in ((np.flatnonzero(chosen), True), (np.flatnonzero(~chosen), False)):
-        for indices, batch, output in outputs(model, data, among=some, **options):
-            said = _answered(model, data, batch, output) if whole else output
+        runs = by_length(data.lengths[some], max_examples=batch_size, max_tokens=data.task.tokens_at_once)
+        for indices, batch, output in outputs(model, data, [some[places] for places in runs], **options):
+            with torch.inference_mode():
+                said = data.task.answer(model, batch, output) if whole else output
             yield indices, batch, output, data.task.decode(said, batch)
             done += len(indices)
             told(done)
-
-
-def _answered(model: nn.Module, data: Supervised, batch: Batch, output: Any) -> Any:
-    with torch.inference_mode():
-        return data.task.answer(model, batch, output)
 
 
 def _keep(found: list[Prediction | None], indices: np.ndarray, predictions: Sequence[Prediction]) -> None:

@@ -37,7 +37,7 @@ def inject(model: Any, names: Iterable[str], *, r: int, alpha: float, dropout: f
         try:
             peft.inject_adapter_in_model(config, model)
         except (ValueError, TypeError, NotImplementedError) as error:
-            raise ModelError(f"{type(model).__name__} cannot be given adapters: {str(error).splitlines()[0]}") from error
+            raise ModelError(f"{type(model).__name__} cannot be given adapters: {' '.join(str(error).split())}") from error
     for parameter, learns in before:
         parameter.requires_grad_(learns)
 

@@ -80,7 +80,7 @@ def trials_of(recipe: Recipe) -> tuple[Trial, ...]:
 
 def trainings(trials: Sequence[Trial]) -> int:
     """Return how many trials are trained: of those without a fold held out that of the best combination alone."""
-    return sum(trial.varied.get(FOLD) != 0 for trial in trials) + any(FOLD in trial.varied for trial in trials)
+    return len([trial for trial in trials if trial.varied.get(FOLD) != 0]) + any(FOLD in trial.varied for trial in trials)
 
 
 def combination(varied: dict[str, Any]) -> str:

@@ -193,12 +193,11 @@ def repeats(facts: RunFacts) -> Section | None:
     over += [("each fold", "metrics.folds.over_folds", folds)] if folds else []
     tables = []
     for title, base, found in over:
-        rows = [
-            [metric_name(name), Num(one["mean"], key=f"{base}.{name}.mean"), Num(one["sd"], key=f"{base}.{name}.sd")]
-            + [Num(value, key=f"{base}.{name}.values.{place}") for place, value in enumerate(one["values"])]
-            for name, one in found.items()
-            if isinstance(one, Mapping)
-        ]
+        rows: list[list[Cell]] = []
+        for name, one in ((name, one) for name, one in found.items() if isinstance(one, Mapping)):
+            values = [Num(value, key=f"{base}.{name}.values.{place}") for place, value in enumerate(one["values"])]
+            mean, sd = (Num(one[key], key=f"{base}.{name}.{key}") for key in ("mean", "sd"))
+            rows.append([metric_name(name), mean, sd, *values])
         names = [f"seed {seed}" for seed in seeds["seeds"]] if seeds else [f"fold {k}" for k in range(1, len(folds["n"]) + 1)]
         tables.append(Table(f"On {title}", ["metric", "mean", "standard deviation", *names], rows))
     about = (

@@ -134,7 +134,7 @@ def evaluated(
 ) -> Evaluated:
     """Predict a labelled set, write the predictions to `predictions/<name>.jsonl`, and measure them beside the baselines."""
     recipe, start = folder.trained(), time.monotonic()
-    predictions = _predictions(saved, rows, f"predicting {name}", say)
+    predictions = _predictions(saved, rows, f"predicting {name}", say=say)
     seconds = time.monotonic() - start
     write_predictions(predictions, folder.path / "predictions" / f"{name}.jsonl")
     beside: dict[str, Any] | None = None
@@ -157,7 +157,7 @@ def evaluated(
     return Evaluated(summary, answered(rows, predictions, saved))
 
 
-def _predictions(saved: SavedModel, rows: Examples, what: str, say: Say) -> list[Prediction]:
+def _predictions(saved: SavedModel, rows: Examples, what: str, *, say: Say) -> list[Prediction]:
     """Predict a labelled set, saying now and then how far it has come; some tasks answer only some examples in full."""
     most, chosen, total = saved.task.answered, None, len(rows)
     if most is not None:
@@ -189,7 +189,7 @@ def _before(saved: SavedModel, rows: Examples, recipe: Recipe, *, seconds: float
     except ModelError as error:
         say(f"note: the model as it was before training is not measured: {error}")
         return None
-    predictions = _predictions(other, rows, "predicting with the model before training", say)
+    predictions = _predictions(other, rows, "predicting with the model before training", say=say)
     return {"before": answers(predictions, saved.task.problem)}
 
 

@@ -146,5 +146,5 @@ def _words(found: int, n: int, differ: int, *, noun: str) -> str:
         return "There is no other split than train, so nothing can leak."
     if not found:
         return f"None of {n:,} {noun} of other splits is a near duplicate of one of train."
-    labels = f"; {differ:,} of them have another label there" if differ else ""
+    labels = f"; {differ:,} of them {'have' if differ > 1 else 'has'} another label there" if differ else ""
     return f"{found:,} of {n:,} {noun} of other splits ({found / n:.1%}) are near duplicates of ones of train{labels}."

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 from thawline.errors import UserError
 from thawline.strategies.base import Groups, Strategy, spec_of
-from thawline.strategies.lora import Head, beside_head, check_beside, upper
+from thawline.strategies.lora import Head, beside_head, check_beside, unusual, upper
 from thawline.strategies.what import all_stages
 
 if TYPE_CHECKING:
     from thawline.models.stages import Stages
 
 _RATE = 20.0
-"""Times the learning rate of `full`, as those of Ben Zaken et al. 2022, appendix A, are."""
+"""Times the learning rate of `full`: tried, see docs/methods/strategies.md."""
 
 
 def bitfit(*, top: int | float = 1.0, head: Head = "auto") -> Strategy:
@@ -34,6 +34,5 @@ def bitfit(*, top: int | float = 1.0, head: Head = "auto") -> Strategy:
             raise UserError("bitfit has nothing to learn: the blocks of this model have no biases; lora(r=16) may suit it.")
         return beside_head(stages, lambda name: name.endswith("bias"), head, blocks=blocks)
 
-    given = {"top": (top, 1.0), "head": (head, "auto")}
-    spec = spec_of("bitfit", **{key: value for key, (value, usual) in given.items() if value != usual})
+    spec = spec_of("bitfit", **unusual({"top": top, "head": head}, {"top": 1.0, "head": "auto"}))
     return Strategy(spec, groups, all_stages, rate=_RATE)

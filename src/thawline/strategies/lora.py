@@ -63,7 +63,7 @@ def lora(
             save_adapters(model, folder, [name for name in learned if not is_adapter(name)])
         take_out(model, merge=merge)
 
-    spec = spec_of("lora", r=r, **{key: value for key, value in given.items() if value != _DEFAULTS[key]})
+    spec = spec_of("lora", r=r, **unusual(given, _DEFAULTS))
     return Strategy(spec, groups, all_stages, prepare=prepare, finish=finish, rate=_RATE)
 
 
@@ -117,6 +117,11 @@ def beside_head(stages: Stages, learns: Callable[[str], bool], head: Head, *, bl
     if head is True or (head == "auto" and stages[last].anew):
         chosen.append((last, stages[last].parameters))
     return tuple(Group(stage, names) for stage, names in chosen if names)
+
+
+def unusual(given: dict[str, Any], usual: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments that are not as usual; 1 block is another thing than the share 1.0."""
+    return {name: value for name, value in given.items() if (type(value), value) != (type(usual[name]), usual[name])}
 
 
 def check_beside(name: str, top: int | float, head: Head) -> None:

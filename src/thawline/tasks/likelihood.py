@@ -12,15 +12,19 @@ _ROWS = 256  # that are looked at together: 50 MB in float32, of 50,000 words
 
 class _TokenLosses(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
-        ctx.save_for_backward(logits, labels)
-        ctx.smoothing = smoothing
+    def forward(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
         losses = torch.empty(len(labels), dtype=torch.float32, device=logits.device)
         for rows in _slices(len(labels)):
             part = logits[rows].float()
             said = (1 - smoothing) * part.gather(1, labels[rows, None])[:, 0]
             losses[rows] = part.logsumexp(-1) - said - (smoothing * part.mean(-1) if smoothing else 0.0)
         return losses
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        del output
+        ctx.save_for_backward(*inputs[:2])
+        ctx.smoothing = inputs[2]
 
     @staticmethod
     def backward(ctx: Any, *above: Tensor) -> Any:

@@ -172,10 +172,10 @@ class TextGeneration(Task):
         return model(**batch.inputs, **options)
 
     def loss(self, outputs: Any, batch: Batch) -> Loss:
-        losses, owners = self._losses(outputs, batch, self.label_smoothing)
+        losses, owners = self._losses(outputs, batch, smoothing=self.label_smoothing)
         return weighted_sum(losses, batch.weights.to(losses.device)[owners], outputs)
 
-    def _losses(self, outputs: Any, batch: Batch, smoothing: float) -> tuple[Tensor, Tensor]:
+    def _losses(self, outputs: Any, batch: Batch, *, smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
         """Return the loss of each token that is learned, and the place of its item, both [S]."""
         assert batch.targets is not None, "a loss needs targets"
         logits, kept = outputs.logits, _learned(batch)
@@ -209,10 +209,10 @@ class TextGeneration(Task):
 
     def decode(self, outputs: Any, batch: Batch) -> list[Prediction]:
         outputs, texts = outputs if isinstance(outputs, Written) else (outputs, [None] * len(batch.ids))
-        losses, owners = self._losses(outputs, batch, 0.0)
+        losses, owners = self._losses(outputs, batch)
         totals = torch.zeros(len(batch.ids), device=losses.device).index_add_(0, owners, losses).tolist()
         counts = torch.bincount(owners, minlength=len(batch.ids)).tolist()
-        return list(map(_prediction, batch.ids, texts, totals, counts))
+        return list(map(_prediction, batch.ids, texts, zip(totals, counts, strict=True)))
 
     def answers(self, predictions: Sequence[Prediction]) -> list[Prediction]:
         return list(predictions)
@@ -246,12 +246,12 @@ class TextGeneration(Task):
         model.resize_token_embeddings(len(self.tokenizer))
 
 
-def _prediction(example: str, text: str | None, total: float, count: int) -> Prediction:
+def _prediction(example: str, text: str | None, loss: tuple[float, int]) -> Prediction:
     made = Prediction(id=example)
     if text is not None:
         made["text"] = text
-    if count:
-        made["loss"], made["tokens"] = total, count
+    if loss[1]:
+        made["loss"], made["tokens"] = loss
     return made
 
 

@@ -112,7 +112,7 @@ def _check_learning(task: Task, model: nn.Module, data: Supervised, *, learning_
     every = _LOOKS if type(task).answer is not Task.answer else 1  # what takes many passes is not looked at each time
     for step in range(steps):
         loss = plain_objective(Step(model, task, batch, 0.0))
-        if step % every == 0 and _knows(task, data, _said(task, model, batch, loss.outputs)):
+        if step % every == 0 and _knows(task, data, _said(task, model, batch, outputs=loss.outputs)):
             break
         optimizer.zero_grad()
         (loss.total / loss.weight).backward()
@@ -140,10 +140,10 @@ def _loss(task: Task, model: nn.Module, batch: Batch) -> float:
 
 def _predictions(task: Task, model: nn.Module, batch: Batch) -> list[Prediction]:
     with torch.no_grad():
-        return _said(task, model, batch, task.forward(model, batch))
+        return _said(task, model, batch, outputs=task.forward(model, batch))
 
 
-def _said(task: Task, model: nn.Module, batch: Batch, outputs: Any) -> list[Prediction]:
+def _said(task: Task, model: nn.Module, batch: Batch, *, outputs: Any) -> list[Prediction]:
     with torch.no_grad():
         return task.decode(task.answer(model, batch, outputs), batch)
 
