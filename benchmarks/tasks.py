@@ -64,9 +64,7 @@ def wanted(tasks: Sequence[str], tools: Sequence[str], *, seeds: int, strategy: 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """Return what has been measured, a line for each task, strategy and tool, and below it how that stands to the target."""
-    lines = [
-        "task                         strategy    tool          seeds quality                            seconds  peak MB"
-    ]
+    lines = ["task                         strategy    tool          seeds quality                            seconds  peak MB"]
     groups = sorted({(row["task"], row["strategy"], row["tool"]) for row in rows})
     for task, strategy, tool in groups:
         own = [row for row in rows if (row["task"], row["strategy"], row["tool"]) == (task, strategy, tool)]

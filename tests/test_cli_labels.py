@@ -3,10 +3,12 @@
 import csv
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from families import folder_of
 from test_cli import WORDS, Thawline, settings, thawline
@@ -14,8 +16,12 @@ from test_cli_mistakes import write_rows
 from test_image_classification import folder as pictures
 from test_image_classification import models
 from thawline.cli import main
+from thawline.data.examples import Examples
 from thawline.errors import DataError
 from thawline.evaluate.what_to_label import what_to_label
+from thawline.run.folder import RunFolder
+from thawline.run.kept import Kept
+from thawline.run.robust import robust_aloud
 from thawline.types import Prediction
 
 __all__ = ["models", "pictures", "thawline"]  # fixtures
@@ -182,3 +188,14 @@ def test_pictures(thawline: Thawline, models: dict[str, str], pictures: Path) ->
     assert (done.code, "jpeg(15)" in done.out) == (0, True), done.err
     assert thawline("pick", "run", pictures, "--output", "next.csv").code == 0
     assert len({row["image"] for row in rows_of("next.csv")}) == 60
+    assert thawline("features", models["resnet"], pictures, "train.bf16=false", "--output", "v.parquet").code == 0
+    assert parquet.read_table("v.parquet")["features"].type.list_size == 16  # channels: the mean over places
+
+
+def test_a_run_does_not_end_where_nothing_can_be_perturbed(tmp_path: Path) -> None:
+    chats = Examples(pa.table({"id": ["1"], "messages": [[{"role": "user", "content": "hello"}]]}))
+    said: list[str] = []
+    robust_aloud(cast(Any, None), Kept("test", chats, []), RunFolder(tmp_path), say=said.append)
+    assert said == [
+        "note: robustness is not measured: Nothing in the example '1' can be perturbed; expected a text, picture or sound."
+    ]

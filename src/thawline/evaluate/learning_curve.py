@@ -54,8 +54,8 @@ def learning_curve(
         "points": [_point(*point) for point in zip(steps, losses, drawn.T, strict=True)],
         "fit": dict(zip(("a", "b", "c"), map(float, best), strict=True)),
         "curve": [
-            {"size": round(size), "error": float(power_law(best, size)), "interval": list(_interval(power_law(fits, size)))}
-            for size in np.unique([*np.geomspace(steps[0], 4 * n, 25), n * times]).tolist()
+            {"size": int(size), "error": float(power_law(best, size)), "interval": list(_interval(power_law(fits, size)))}
+            for size in np.unique(np.round([*np.geomspace(steps[0], 4 * n, 25), n * times])).tolist()
         ],
         "times": times,
         "gain": {"value": value, "low": low, "high": high},

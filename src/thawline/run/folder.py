@@ -21,8 +21,8 @@ class RunFolder:
     """Paths and JSON of one run.
 
     recipe.yaml, data.json, decisions.json, plan.json, history.jsonl, checkpoints/, model/, predictions/, and last of all
-    metrics.json. Where the recipe varies keys, the folder of each trial stands in trials/, what came of them in trials.json,
-    and the recipe of the best one, whose model is in model/, in best.yaml.
+    metrics.json. Where the recipe varies keys, or has seeds or folds, the folder of each trial stands in trials/, what came of
+    them in trials.json, and the recipe of the one whose model is in model/ in best.yaml.
     """
 
     def __init__(self, path: str | Path) -> None:

@@ -208,9 +208,10 @@ class Trials:
         """Return what the seeds or the folds of the best combination say together, as sections of metrics.json."""
         group = group_of(table, best)
         if SEED in best["varied"]:
-            for entry in group:
-                job = self._job(self._home(entry), self._home(entry).recipe(), silent)
-                if "test" in job.prepared.sets and "test" not in entry:
+            for entry in (entry for entry in group if "test" not in entry):
+                home = self._home(entry)
+                if "test" in self.shared.prepared(home.recipe()).sets:
+                    job = self._finished(home)
                     entry |= self.shared.device.of_main(self._measured(job, job.train(), "test"))
             table["seeds"] = seeds_section(group)
             return {"seeds": table["seeds"]}
@@ -230,6 +231,13 @@ class Trials:
         assembled = assemble(prepared, say)
         return Job(prepared, assembled, home, self.shared.device, say, self.progress, begun, self.shared)
 
+    def _finished(self, home: RunFolder) -> Job:
+        """Return a training that is finished, to be taken up at its end."""
+        self.shared.begin("", 0, 1)
+        job = self._job(home, home.recipe(), silent)
+        job.progress = False
+        return job
+
     def _settle(self, home: RunFolder) -> None:
         """Say in the run's folder which trial its model is of."""
         if self.shared.device.is_main:
@@ -237,11 +245,9 @@ class Trials:
             shutil.copyfile(home.path / "data.json", self.folder.path / "data.json")
 
     def _end(self, home: RunFolder, sections: dict[str, Any]) -> RunFolder:
-        """Save and measure the best trial's model: a training that is finished is taken up at its end."""
-        self.shared.begin("", 0, 1)
+        """Save and measure the best trial's model."""
         self._settle(home)
-        job = self._job(home, home.recipe(), silent)
-        job.progress = False
+        job = self._finished(home)
         loop = job.train().loop
         job.say = self.say
         return job.end(self.folder, loop, {**sections, "train": (home.read("metrics.json") or {})["train"]})
