@@ -16,6 +16,7 @@ from results import append, finished, missing
 
 from thawline.evaluate.folds import linear
 from thawline.evaluate.learning_curve import shuffled
+from thawline.evaluate.what_to_label import TIMES, spread_out
 
 FIRST, MORE, SEEDS, HELD = 200, 200, 10, 2000
 DATA = ("sst2", "trec6", "banking77")
@@ -42,14 +43,9 @@ def by_margin(scores: np.ndarray, vectors: np.ndarray, rng: np.random.Generator)
 
 
 def by_margin_and_cluster(scores: np.ndarray, vectors: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return the least decided of each of so many clusters of the five times as many least decided."""
-    from sklearn.cluster import MiniBatchKMeans
-
-    some = np.argsort(margins(scores), kind="stable")[: 5 * MORE]
-    found = MiniBatchKMeans(MORE, n_init=1, random_state=int(rng.integers(1 << 31))).fit_predict(vectors[some])
-    first = np.unique(found, return_index=True)[1]  # of each cluster the least decided, since `some` is in that order
-    rest = np.setdiff1d(np.arange(len(some)), first)[: MORE - len(first)]
-    return some[np.concatenate([first, rest])]
+    """Return what `thawline pick` does: of each cluster of the least decided the least decided one."""
+    some = np.argsort(margins(scores), kind="stable")[: TIMES * MORE]
+    return some[spread_out(vectors[some], MORE, seed=int(rng.integers(1 << 31)))]
 
 
 def by_gradient(scores: np.ndarray, vectors: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -18,7 +18,7 @@ from test_image_classification import models
 from thawline.cli import main
 from thawline.data.examples import Examples
 from thawline.errors import DataError
-from thawline.evaluate.what_to_label import what_to_label
+from thawline.evaluate.what_to_label import least_decided, spread_out
 from thawline.run.folder import RunFolder
 from thawline.run.kept import Kept
 from thawline.run.robust import robust_aloud
@@ -117,6 +117,9 @@ def test_pick(thawline: Thawline, finished: Path) -> None:
     margins = [float(row["margin"]) for row in rows]
     assert margins == sorted(margins) and {rows[0]["label"], rows[0]["next"]} == {"good", "bad"}
     assert "30 of 60 are in next.csv" in done.err
+    assert thawline("pick", finished, "unlabelled.csv", "--output", "few.csv", "--most", "4").code == 0
+    few = [row["text"] for row in rows_of("few.csv")]
+    assert len(few) == 4 and few[0] == rows[0]["text"] and set(few) <= {row["text"] for row in rows[:20]}
 
 
 def test_several_labels_are_undecided_where_the_least_decided_one_is() -> None:
@@ -124,11 +127,20 @@ def test_several_labels_are_undecided_where_the_least_decided_one_is() -> None:
         {"labels": ["a"], "scores": {"a": 0.9, "b": 0.1}},
         {"labels": ["a", "b"], "scores": {"a": 0.99, "b": 0.6}},
     ]
-    found = what_to_label(zip([{"id": "1", "text": "x"}, {"id": "2", "text": "y"}], said, strict=True), 1)
-    assert found == [{"id": "2", "text": "y", "label": "a|b", "next": "b", "margin": pytest.approx(0.2)}]
+    found = least_decided(zip([{"id": "1", "text": "x"}, {"id": "2", "text": "y"}], said, strict=True), 1)
+    assert found == [{"place": 1, "id": "2", "text": "y", "label": "a|b", "next": "b", "margin": pytest.approx(0.2)}]
     with pytest.raises(DataError, match="have none"):
-        what_to_label([({"id": "1", "text": "x"}, {"value": 1.0})])
-    assert what_to_label([({"id": "1", "text": "x"}, {"label": "a", "scores": {"a": 1.0}})])[0]["margin"] == 1.0
+        least_decided([({"id": "1", "text": "x"}, {"value": 1.0})], 1)
+    assert least_decided([({"id": "1", "text": "x"}, {"label": "a", "scores": {"a": 1.0}})], 1)[0]["margin"] == 1.0
+
+
+def test_of_each_sort_the_least_decided() -> None:
+    sort = np.random.default_rng(0).integers(0, 4, 80)
+    features = 10 * np.eye(4)[sort] + 0.1 * np.random.default_rng(1).standard_normal((80, 4))
+    found = spread_out(features, 4)
+    assert found == sorted(np.flatnonzero(sort == k)[0] for k in range(4)) == spread_out(features, 4)
+    assert spread_out(np.ones((80, 4)), 5) == [0, 1, 2, 3, 4]
+    assert spread_out(features, 80) == spread_out(features, 99) == list(range(80))
 
 
 def test_mistakes(thawline: Thawline, finished: Path, folder: Path, tmp_path: Path) -> None:

@@ -210,7 +210,7 @@ def pick(
     ],
     most: Annotated[int, typer.Option("--most", min=1, metavar="N", help="how many to pick")] = 100,
 ) -> None:
-    """Pick what to label next: the examples of a file between whose two likeliest labels the model is least decided."""
+    """Pick what to label next: examples of a file of which the model is least decided, and not all of one sort."""
     from thawline.cli.pick import pick
 
     pick(run, file, output, most=most)

@@ -40,13 +40,13 @@ def refuse_output(path: Path | None, suffix: str = ".csv") -> None:
 def look_at_labels(recipe: Recipe, dataset: Dataset, *, labels: Path | None, curve: bool, run: RunFolder | None = None) -> None:
     """Print what features of a pretrained model say of labels; with `labels` a CSV is written, with `run` its report too."""
     from thawline.run import labels as looking
-    from thawline.run.features import features_of_splits
+    from thawline.run.features import features_of_examples
     from thawline.run.prepare import with_model, with_task
     from thawline.tasks.base import task_class
 
     recipe = with_task(recipe, dataset.columns)
     recipe = with_model(recipe, task_class(recipe.task.name), dataset.splits["train"], say=show.say)
-    features = features_of_splits(recipe, dataset, say=show.say)
+    features = features_of_examples(recipe, list(dataset.splits.values()), dataset.columns, say=show.say)
     with show.progress("computing features", features.missing) as told:
         features.fill(lambda done, total: told(done))
     with show.progress("reading features", len(features)) as told:

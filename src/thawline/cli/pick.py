@@ -16,15 +16,16 @@ _SHOWN = 10
 def pick(run: Path, file: str, output: Path, *, most: int) -> None:
     """Write what to label first, on top what the run's model is least decided of; raises UserError for a mistake."""
     refuse_output(output)
-    from thawline.evaluate.what_to_label import what_to_label
     from thawline.run.api import Run
+    from thawline.run.pick import picked
 
     opened = Run(run)
-    model = opened.model  # first, since it says where a run is not finished
+    _ = opened.model  # first, since it says where a run is not finished
     examples = opened.examples(file, say=show.say)
     with show.progress("answering", len(examples)) as told:
-        found = what_to_label(zip(examples, model.stream(iter(examples), told), strict=True), most)
-    write_rows(found, output, ("id", "label", "next", "margin"))
+        found = picked(opened, examples, most, told=told, say=show.say)
+    rows = [{key: value for key, value in one.items() if key != "place"} for one in found]
+    write_rows(rows, output, ("id", "label", "next", "margin"))
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("margin", "label", "next", "example"):
         table.add_column(name, overflow="fold")

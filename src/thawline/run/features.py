@@ -162,14 +162,14 @@ def features_of(model: str | Path, data: Any, given: Given = (), *, wanted: Want
     return _features(origin, _rows(origin, data, say), wanted=wanted, say=say)
 
 
-def features_of_splits(recipe: Recipe, dataset: Dataset, *, say: Say) -> Features:
-    """Return what the recipe's model makes of its data, all splits one after the other: what a new head would read."""
+def features_of_examples(recipe: Recipe, sets: Sequence[Examples], columns: Columns, *, say: Say) -> Features:
+    """Return what the recipe's model makes of examples, one set after the other: what a new head would read."""
     tables = list[pa.Table]()
-    for part in dataset.splits.values():
+    for part in sets:
         tables += part.pieces([n for n in CANONICAL if n in part.table.column_names and n not in ("label", "weight")])
     table = pa.concat_tables(tables, promote_options="default")
-    rows = _Rows(Examples(table), dataset.columns, {"id": table.column("id")})
-    return _features(_Origin(recipe, {}, dataset.columns), rows, wanted=Wanted(), say=say)
+    rows = _Rows(Examples(table), columns, {"id": table.column("id")})
+    return _features(_Origin(recipe, {}, columns), rows, wanted=Wanted(), say=say)
 
 
 def _features(origin: _Origin, rows: _Rows, *, wanted: Wanted, say: Say) -> Features:
