@@ -91,14 +91,22 @@ def _fault(value: Any) -> str:
     try:
         _picture(value, "L", least=1)
     except DataError as error:
-        if _head(value)[0][:4] in _TIFF:  # of many bands, perhaps, which Pillow does not read
-            try:
-                _of_tiff(value)
-            except UserError:
-                return str(error)
-            return ""
-        return str(error)
+        return "" if _has_many_bands(value) else str(error)
     return ""
+
+
+def _has_many_bands(value: Any) -> bool:
+    """Tell whether this is a TIFF that Pillow does not open and tifffile does."""
+    if _head(value)[0][:4] not in _TIFF:
+        return False
+    try:
+        _opened(value).close()
+    except DataError:
+        try:
+            return _of_tiff(value).size > 0
+        except UserError:
+            return False
+    return False
 
 
 def _picture(value: Any, mode: str, *, least: int) -> Image.Image:
