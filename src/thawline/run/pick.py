@@ -26,8 +26,8 @@ def picked(
         folder = RunFolder(run.folder)
         few = examples.select([one["place"] for one in found])
         # Not worth keeping, and too few to measure which arithmetic is faster.
-        own = {"model": {"name": str(folder.model), "add_tokens": []}, "store": {"features": False}, "train": {"bf16": False}}
-        recipe = recipe_from(folder.trained(), **own)
+        own = {"name": str(folder.model), "add_tokens": []}
+        recipe = recipe_from(folder.trained(), model=own, store={"features": False}, train={"bf16": False})
         vectors = features_of_examples(recipe, [few], folder.columns(), say=say).matrix()
         found = [found[place] for place in spread_out(vectors, n, seed=recipe.train.seed)]
     return found
