@@ -59,7 +59,7 @@ def test_tweets_as_the_quickstart_has_them() -> None:
 def test_chinese_is_read_by_characters(shared: Path) -> None:
     folder = shared / "data" / "chnsenticorp_hotel"
     (texts, labels), (test, targets) = (read(folder / f"{name}.csv", "text", "label") for name in ("train", "test"))
-    assert module._unspaced(texts)
+    assert module.unspaced(texts)
     found = baselines(texts[:2000], labels[:2000], test, problem=SINGLE)
     assert score(found.predictions["tfidf"], targets, "accuracy") > 0.86
 
@@ -76,7 +76,7 @@ def test_chinese_is_read_by_characters(shared: Path) -> None:
     ],
 )
 def test_scripts_without_spaces(text: str, unspaced: bool) -> None:
-    assert module._unspaced([text]) is unspaced
+    assert module.unspaced([text]) is unspaced
 
 
 def test_several_labels_with_one_that_all_have_and_none_that_is_forced() -> None:
