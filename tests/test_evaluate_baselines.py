@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from thawline.evaluate import baselines as module
+from thawline.evaluate.answered import Answered
 from thawline.evaluate.baselines import Baselines, Target, Text, baselines
 from thawline.evaluate.summary import summarize
 from thawline.types import Prediction
@@ -20,7 +21,7 @@ SINGLE, MULTI, NUMBER = "single_label_classification", "multi_label_classificati
 def score(found: list[Target], targets: list[str], metric: str = "f1_macro") -> float:
     examples = [{"id": str(i), "label": target} for i, target in enumerate(targets)]
     answers = [Prediction(id=str(i), label=str(label)) for i, label in enumerate(found)]
-    return float(summarize(examples, answers, problem=SINGLE, samples=1).section[metric])
+    return float(summarize(Answered(examples, answers, SINGLE, ()), samples=1).section[metric])
 
 
 def read(file: Path, text: str, label: str) -> tuple[list[str], list[str]]:

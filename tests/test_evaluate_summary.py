@@ -9,6 +9,7 @@ from rich.console import Console
 from sklearn.metrics import f1_score
 
 from thawline.errors import DataError
+from thawline.evaluate.answered import Answered
 from thawline.evaluate.metrics import GREATER, METRICS, main_metric
 from thawline.evaluate.summary import Summary, summarize
 from thawline.evaluate.tables import metrics_table, sentences
@@ -32,7 +33,11 @@ def single(labels: Any) -> list[Prediction]:
 
 def summary(**options: Any) -> Summary:
     known = {"problem": SINGLE, "labels": ["good", "bad", "fair"], "samples": 100}
-    return summarize(rows(truth.tolist()), single(answers), **{**known, **options})
+    return summarized(rows(truth.tolist()), single(answers), **{**known, **options})
+
+
+def summarized(examples: Any, said: Any, *, problem: str, labels: Any = (), **options: Any) -> Summary:
+    return summarize(Answered(examples, said, problem, tuple(labels)), **options)
 
 
 def test_a_section_has_the_form_that_metrics_json_has() -> None:
@@ -71,7 +76,7 @@ def test_labels_meet_by_name_not_by_place() -> None:
 
 def test_a_label_that_the_model_does_not_know_is_wrong_and_told() -> None:
     targets = ["a", "b", "new", "new", "odd"]
-    found = summarize(rows(targets), single("abaab"), problem=SINGLE, labels=["a", "b"], samples=20)
+    found = summarized(rows(targets), single("abaab"), problem=SINGLE, labels=["a", "b"], samples=20)
     assert found.section["accuracy"] == pytest.approx(2 / 5)
     (finding,) = found.findings
     assert (finding.level, finding.name) == ("warning", "unknown-label")
@@ -81,24 +86,24 @@ def test_a_label_that_the_model_does_not_know_is_wrong_and_told() -> None:
 def test_predictions_of_others_or_in_another_order_are_caught() -> None:
     examples = rows(["a", "b"])
     with pytest.raises(AssertionError, match="prediction 0 is of 'e1', not of 'e0'"):
-        summarize(examples, single("ab")[::-1], problem=SINGLE)
+        summarized(examples, single("ab")[::-1], problem=SINGLE)
     with pytest.raises(AssertionError, match="2 examples, 3 predictions"):
-        summarize(examples, single("abb"), problem=SINGLE)
+        summarized(examples, single("abb"), problem=SINGLE)
     with pytest.raises(AssertionError, match="baseline"):
-        summarize(examples, single("ab"), problem=SINGLE, baselines={"tfidf": ["a"]})
+        summarized(examples, single("ab"), problem=SINGLE, baselines={"tfidf": ["a"]})
 
 
 def test_nothing_to_compare_with_is_the_users_to_know() -> None:
     with pytest.raises(DataError, match="1 of 2 examples have no label"):
-        summarize(rows(["a", None]), single("ab"), problem=SINGLE)
+        summarized(rows(["a", None]), single("ab"), problem=SINGLE)
     with pytest.raises(DataError, match="no examples"):
-        summarize([], [], problem=SINGLE)
+        summarized([], [], problem=SINGLE)
 
 
 def test_several_labels() -> None:
     targets = [["x"], ["x", "y"], [], ["z"]] * 5
     given = [Prediction(id=f"e{i}", labels=labels) for i, labels in enumerate([["x"], ["y"], [], []] * 5)]
-    found = summarize(
+    found = summarized(
         rows(targets), given, problem=MULTI, labels=["x", "y"], baselines={"tfidf": targets, "majority": [[]] * 20}, samples=50
     )
     assert found.section["accuracy"] == 0.5
@@ -112,7 +117,7 @@ def test_numbers() -> None:
     targets = rng.normal(size=50)
     given = [Prediction(id=f"e{i}", value=float(value)) for i, value in enumerate(targets + 0.1 * rng.normal(size=50))]
     others = {"majority": [0.0] * 50, "tfidf": (targets + rng.normal(size=50)).tolist()}
-    section = summarize(rows(targets.tolist()), given, problem=NUMBER, baselines=others, samples=100).section
+    section = summarized(rows(targets.tolist()), given, problem=NUMBER, baselines=others, samples=100).section
     assert section["baseline"]["majority"]["pearson"] == 0
     assert section["baseline"]["tfidf"]["rmse_difference_ci95"][1] < 0
     assert "the model is better" in sentences(section, main="rmse")[0]
@@ -120,7 +125,7 @@ def test_numbers() -> None:
 
 def test_a_number_that_is_none_is_caught() -> None:
     with pytest.raises(AssertionError, match="finite"):
-        summarize(rows([1.0]), [Prediction(id="e0", value=float("nan"))], problem=NUMBER)
+        summarized(rows([1.0]), [Prediction(id="e0", value=float("nan"))], problem=NUMBER)
 
 
 def test_every_problem_has_its_answer() -> None:
@@ -134,7 +139,7 @@ def test_every_problem_has_its_answer() -> None:
     assert {*made, "text_generation"} == set(METRICS)  # of which the whole prediction is compared
     for problem, (key, targets) in made.items():
         given: list[Any] = [{"id": f"e{i}", key: target} for i, target in enumerate(targets)]
-        section = summarize(rows(targets), given, problem=problem, samples=10).section
+        section = summarized(rows(targets), given, problem=problem, samples=10).section
         assert section[main_metric(problem)] == (1 if GREATER[main_metric(problem)] else 0)
 
 

@@ -22,6 +22,7 @@ from test_vary import read, results, timeless, told, weights
 from thawline.data.dataset import Dataset, Options, load
 from thawline.data.encoded import Encoded, encoded
 from thawline.errors import DataError
+from thawline.evaluate.answered import Answered
 from thawline.evaluate.output import read_predictions
 from thawline.evaluate.summary import summarize
 from thawline.recipe import recipe_from, trials_of
@@ -233,7 +234,7 @@ def test_every_example_is_predicted_by_another_model(folded: tl.Run) -> None:
         assert not (trial / "model").exists()
     found = folded.metrics["folds"]
     problem = "single_label_classification"
-    section = summarize(examples, kept, problem=problem, labels=["bad", "good"], samples=0).section
+    section = summarize(Answered(examples, kept, problem, ("bad", "good")), samples=0).section
     assert {name: found[name] for name in section} == section
     assert {f"{name}_ci95" for name in section if name != "n"} <= found.keys()
     assert {"majority", "tfidf"} == found["baseline"].keys()

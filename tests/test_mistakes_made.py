@@ -9,7 +9,8 @@ import pytest
 
 from thawline.data.examples import Examples
 from thawline.evaluate.answered import Answered
-from thawline.evaluate.mistakes import SHOWN, mistakes, shown
+from thawline.evaluate.mistakes import mistakes
+from thawline.evaluate.mistakes_listed import SHOWN, shown
 
 LABELS = ("a", "b", "c")
 

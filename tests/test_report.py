@@ -190,7 +190,7 @@ def test_a_file_may_be_missing(gone: str) -> None:
         ("https://example.org/x.png", False),
         ("data:text/html;base64,AAAA", False),
         ("data:image/svg+xml;base64,AAAA", False),
-        (f"data:image/png;base64,{'A' * 30_000}", False),
+        (f"data:image/png;base64,{'A' * 60_000}", False),
     ],
 )
 def test_only_small_pictures_of_the_run_are_shown(media: str, shown: bool) -> None:

@@ -130,6 +130,20 @@ def test_order_is_a_function_of_seed_and_step() -> None:
     assert sorted(whole) == sorted(steps[3])
 
 
+@pytest.mark.parametrize("by_length", [False, True])
+@pytest.mark.parametrize("tokens", [1, 40, 300, 10**6])
+def test_steps_of_about_so_many_tokens(tokens: int, by_length: bool) -> None:
+    lengths = np.append(np.random.default_rng(0).integers(1, 60, 60), 900)
+    order = Order(lengths, 8, seed=5, tokens=tokens, by_length=by_length)
+    for epoch in (0, 1):
+        steps = [order.examples(epoch * order.steps_per_epoch + place) for place in range(order.steps_per_epoch)]
+        assert sorted(np.concatenate(steps)) == list(range(61)) and all(map(len, steps))
+        held = [int(lengths[step].sum()) for step in steps]
+        assert all(total <= tokens + lengths[step].max() for total, step in zip(held, steps, strict=True))
+    again = Order(lengths, 8, seed=5, tokens=tokens, by_length=by_length)
+    assert np.array_equal(again.examples(order.steps_per_epoch), steps[0])
+
+
 @pytest.mark.parametrize("name", list(SCHEDULES))
 def test_schedules_warm_up_and_stay_within_bounds(name: str) -> None:
     schedule = Schedule(name, 100, 10)

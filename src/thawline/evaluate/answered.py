@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -15,12 +14,26 @@ from numpy.typing import NDArray
 from thawline.data.examples import Examples
 from thawline.errors import DataError
 from thawline.evaluate.metrics import METRICS
-from thawline.evaluate.summary import ANSWER, answers
 from thawline.types import Example, Prediction
 
 Array = NDArray[Any]
 CLASSES = ("single_label_classification", "multi_label_classification")
 """Problems whose answers are right or wrong labels."""
+ANSWER = {
+    "single_label_classification": "label",
+    "multi_label_classification": "labels",
+    "regression": "value",
+    "token_classification": "tags",
+    "speech_recognition": "text",
+}
+"""The key of a prediction that is compared with the target; of other problems it is the whole prediction."""
+
+
+def answers(predictions: Sequence[Prediction], problem: str) -> list[Any]:
+    """Return what of predictions is compared with the targets of a problem."""
+    if problem not in ANSWER:
+        return list(predictions)
+    return [prediction[ANSWER[problem]] for prediction in predictions]  # type: ignore[literal-required]
 
 
 @dataclass(frozen=True)
@@ -28,8 +41,9 @@ class Answered:
     """Labelled examples beside what a model said of them, aligned: one prediction per example, in the same order.
 
     `examples` are dicts with "id", inputs, "label" and the user's other columns, or a memory-mapped `Examples`; `problem` is
-    an entry of `thawline.evaluate.metrics.METRICS`; `labels` are those of the model, by output. The views are arrays, made
-    once. Raises DataError where an example has no label, or there are no examples.
+    an entry of `thawline.evaluate.metrics.METRICS`; `labels` are those of the model, by output. `groups` are names or numbers,
+    [N], of groups whose examples resemble one another, where intervals shall be of draws of whole groups. The views are arrays,
+    made once. Raises DataError where an example has no label, or there are no examples.
 
     >>> examples = [{"id": "1", "label": "no"}, {"id": "2", "label": "perhaps"}]
     >>> said: list[Prediction] = [{"id": i, "label": "no", "scores": {"no": 0.9, "yes": 0.1}} for i in "12"]
@@ -42,6 +56,7 @@ class Answered:
     predictions: Sequence[Prediction]
     problem: str
     labels: tuple[str, ...]
+    groups: Array | None = None
 
     def __post_init__(self) -> None:
         assert self.problem in METRICS, self.problem
@@ -65,9 +80,14 @@ class Answered:
     def ids(self) -> list[str]:
         """The examples' ids; each is that of its prediction."""
         ids = self.column("id")
-        for place, (own, prediction) in enumerate(zip(ids, self.predictions, strict=True)):
-            assert own == prediction["id"], f"prediction {place} is of {prediction['id']!r}, not of {own!r}"
+        for place, (own, other) in enumerate(zip(ids, self._said[0], strict=True)):
+            assert own == other, f"prediction {place} is of {other!r}, not of {own!r}"
         return ids
+
+    @cached_property
+    def answers(self) -> list[Any]:
+        """What of each prediction is compared with the target."""
+        return self._said[1]
 
     def column(self, name: str) -> list[Any]:
         """Return the values of one column of the examples; None where an example has none."""
@@ -99,7 +119,7 @@ class Answered:
     @cached_property
     def predicted(self) -> Array:
         """What the model answered, in the form of `true`."""
-        return self._encode(answers(self.predictions, self.problem))
+        return self._encode(self.answers)
 
     @property
     def has_scores(self) -> bool:
@@ -111,13 +131,24 @@ class Answered:
         """How likely the model takes each label to be, float32 [N, C]. Raises DataError where the predictions do not say."""
         if not self.has_scores:
             raise DataError("The predictions have no scores, only answers; predict again with a model that gives scores.")
-        rows = (prediction["scores"] for prediction in self.predictions)
-        values = map(itemgetter(*self.labels), rows) if len(self.labels) > 1 else ((row[self.labels[0]],) for row in rows)
-        shape = np.dtype((np.float32, (len(self.labels),)))
-        scores = np.fromiter(values, dtype=shape, count=len(self))
+        scores = self._said[2]
+        assert scores is not None, "has_scores says so"
         if not np.isfinite(scores).all():
             raise DataError("Some scores are not finite numbers: the training went wrong, or the file of predictions did.")
         return scores
+
+    @cached_property
+    def _said(self) -> tuple[list[str], list[Any], Array | None]:
+        """Ids, answers and scores, in one pass: predictions may come from a file, and are not kept."""
+        ids, said = list[str](), list[Any]()
+        scores = np.empty((len(self), len(self.labels)), np.float32) if self.has_scores else None
+        key = ANSWER.get(self.problem)
+        for place, prediction in enumerate(self.predictions):
+            ids.append(prediction["id"])
+            said.append(prediction if key is None else prediction[key])  # type: ignore[literal-required]
+            if scores is not None:
+                scores[place] = [prediction["scores"][label] for label in self.labels]
+        return ids, said, scores
 
     @cached_property
     def unknown(self) -> Array:
@@ -151,7 +182,8 @@ class Answered:
         chosen = np.asarray(indices)
         places: list[int] = (np.flatnonzero(chosen) if chosen.dtype == np.bool_ else chosen).astype(np.int64).tolist()
         examples = self.examples.select(places) if isinstance(self.examples, Examples) else [self.examples[i] for i in places]
-        return replace(self, examples=examples, predictions=[self.predictions[i] for i in places])
+        groups = None if self.groups is None else np.asarray(self.groups)[places]
+        return replace(self, examples=examples, predictions=[self.predictions[i] for i in places], groups=groups)
 
     def _encode(self, values: Iterable[Any]) -> Array:
         if self.problem == "regression":

@@ -183,7 +183,7 @@ def _proper(answered: Answered, sides: dict[str, Array], *, samples: int, seed: 
 
     statistic = Sums(np.column_stack(columns), finish)
     values = statistic(np.ones((1, len(answered))))
-    ends = bootstrap(statistic, len(answered), samples=samples, seed=seed) if samples else {}
+    ends = bootstrap(statistic, len(answered), samples=samples, seed=seed, groups=answered.groups) if samples else {}
     result: dict[str, dict[str, Any]] = {}
     for key, (value,) in values.items():
         side, name = key.split()

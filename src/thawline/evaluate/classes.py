@@ -16,14 +16,13 @@ _SHOWN = 20
 _MEASURES = ("precision", "recall", "f1")
 
 
-def classes(answered: Answered, *, groups: Array | None = None, samples: int = 1000, seed: int = 0) -> dict[str, Any]:
+def classes(answered: Answered, *, samples: int = 1000, seed: int = 0) -> dict[str, Any]:
     """Return precision, recall, F1 and support of each class with 95 % intervals, and what was taken for what.
 
     A quotient of nothing is None: the recall of a class that the data has not, the precision of one that is never answered.
     Intervals are of the percentile bootstrap; a resample without the class says nothing of it and repeats the estimate. A
     share of 0 or 1 has no width there, so its interval is Clopper and Pearson's (1934); F1 has one since F1 / (2 - F1) is a
-    share too, the hits among all that are or were said to be of the class (Hand, Christen & Kirielle 2021). With
-    `groups`, the name of each example's group [N], whole groups are drawn.
+    share too, the hits among all that are or were said to be of the class (Hand, Christen & Kirielle 2021).
 
     >>> examples = [{"id": str(i), "label": "ab"[i % 2]} for i in range(10)]
     >>> said: list[Any] = [{"id": str(i), "label": "a" if i < 3 else "b"} for i in range(10)]
@@ -31,10 +30,10 @@ def classes(answered: Answered, *, groups: Array | None = None, samples: int = 1
     >>> found["classes"][0]["recall"], found["classes"][0]["support"], found["confusion"]["counts"]
     (0.4, 5, [[2, 3], [1, 4]])
     """
-    terms, mass = _terms(answered, groups)
+    terms, mass = _terms(answered)
     sums = np.asarray(mass @ terms).reshape(3, len(answered.labels))
     values = dict(zip(_MEASURES, _measures(sums[None]), strict=True))
-    ends = _ends(terms, mass if groups is None else len(mass), samples=samples, seed=seed) if samples else {}
+    ends = _ends(terms, mass if answered.groups is None else len(mass), samples=samples, seed=seed) if samples else {}
     rows = []
     for place, label in enumerate(answered.labels):
         row: dict[str, Any] = {"label": label, "support": int(sums[1, place]), "predicted": int(sums[2, place])}
@@ -87,7 +86,7 @@ def _ends(terms: Any, n: int | Array, *, samples: int, seed: int) -> dict[str, l
     return {name: [found[f"{name} {c}"] for c in range(n_labels)] for name in _MEASURES}
 
 
-def _terms(answered: Answered, groups: Array | None) -> tuple[Any, Array]:
+def _terms(answered: Answered) -> tuple[Any, Array]:
     """Return hits, true and said of each row, sparse [U, 3C], and how often the row is there, [U].
 
     A row is the examples of which the same was true and said; with groups it is what a group adds up to, and is there once.
@@ -97,9 +96,9 @@ def _terms(answered: Answered, groups: Array | None) -> tuple[Any, Array]:
     (true, said), inverse = collapse(answered.true, answered.predicted)
     one, other = (_indicators(side, len(answered.labels)) for side in (true, said))
     terms = hstack([one.multiply(other), one, other], "csr")
-    if groups is None:
+    if answered.groups is None:
         return terms, np.bincount(inverse)
-    place = np.unique(groups, return_inverse=True)[1]
+    place = np.unique(answered.groups, return_inverse=True)[1]
     members = csr_matrix((np.ones(len(place)), (place, inverse)), (place.max() + 1, terms.shape[0]))
     return members @ terms, np.ones(members.shape[0])
 

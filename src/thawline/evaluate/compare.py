@@ -24,7 +24,6 @@ def compare(
     *,
     facts: Mapping[str, Mapping[str, Any]] | None = None,
     main: str | None = None,
-    groups: Array | None = None,
     shown: int = 20,
     samples: int = 1000,
     seed: int = 0,
@@ -32,8 +31,8 @@ def compare(
     """Compare what several models said of the same examples, matched by id; returns a dict for JSON.
 
     "runs" has the metrics, their 95 % intervals and the `facts` (seconds, memory, size) of each; "pairs" has, for each two, the
-    differences "after" minus "before" with 95 % intervals from paired resamples (of whole `groups`, names or numbers [N] in the
-    first run's order, where given), McNemar's exact test, and up to `shown` examples that became wrong and right, of other
+    differences "after" minus "before" with 95 % intervals from paired resamples (of whole groups where the
+    first run has any), McNemar's exact test, and up to `shown` examples that became wrong and right, of other
     answers than labels worse and better; "ranking" is by the metric `main` and says which pairs it leaves undecided: those
     whose p value of that metric, from the same resamples and corrected by Holm over the pairs, is not below 0.05. Raises
     DataError where the examples are not the same.
@@ -48,7 +47,7 @@ def compare(
     if main not in values[next(iter(values))]:
         raise DataError(f"There is no metric {main!r} of these runs; known: {', '.join(next(iter(values.values())))}.")
     couples = list(combinations(aligned, 2))
-    drawn = _drawn(aligned, groups, samples=max(samples, _PER_PAIR * len(couples)), seed=seed)
+    drawn = _drawn(aligned, samples=max(samples, _PER_PAIR * len(couples)), seed=seed)
     pairs = [
         {"before": a, "after": b, "differences": _differences(values, drawn, (a, b)), **_changes(aligned, (a, b), shown=shown)}
         for a, b in couples
@@ -103,13 +102,13 @@ def collapsed(columns: list[Array]) -> tuple[list[Array], int | Array]:
     return columns, len(columns[0])
 
 
-def _drawn(aligned: Mapping[str, Answered], groups: Array | None, *, samples: int, seed: int) -> dict[str, dict[str, Array]]:
+def _drawn(aligned: Mapping[str, Answered], *, samples: int, seed: int) -> dict[str, dict[str, Array]]:
     """Return each metric of each run in each resample, [S]; all runs see the same draws."""
     first = next(iter(aligned.values()))
     scoring, n = METRICS[first.problem], len(first)
     kept: list[Array] = [scoring.terms(first.true, one.predicted) for one in aligned.values()]
     drawn_from: int | Array = n
-    if groups is None:
+    if first.groups is None:
         kept, drawn_from = collapsed(kept)
     each = {name: scoring.statistic(terms) for name, terms in zip(aligned, kept, strict=True)}
     seen: list[dict[str, Mapping[str, Array]]] = []
@@ -118,7 +117,7 @@ def _drawn(aligned: Mapping[str, Answered], groups: Array | None, *, samples: in
         seen.append({name: compute(counts) for name, compute in each.items()})
         return {}
 
-    bootstrap(look, drawn_from, samples=samples, seed=seed, groups=groups)
+    bootstrap(look, drawn_from, samples=samples, seed=seed, groups=first.groups)
     return {name: {m: np.concatenate([some[name][m] for some in seen]) for m in seen[0][name]} for name in aligned}
 
 

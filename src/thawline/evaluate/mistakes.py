@@ -10,12 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thawline.evaluate.answered import Answered
-from thawline.types import Example
+from thawline.evaluate.mistakes_listed import SHOWN, first, shown
+from thawline.evaluate.mistakes_structured import structured
 
 Array = NDArray[Any]
 
-SHOWN = 300
-"""Characters of a text that are shown."""
 MAX_LABELS = 50
 _OF_LABEL = 5
 _SMALLEST = 1e-12  # a score of 0 would have an endless loss
@@ -27,8 +26,9 @@ def mistakes(answered: Answered, *, limit: int = 20, pairs: int = 20, samples: i
     One label: `confident` (wrong, by score), `hardest` (by loss, -log of the true label's score), `uncertain` (by the margin
     between the two highest scores), `pairs` (of true label and answer, the most frequent first, `samples` examples each).
     Several labels: `labels` with `confident` and `uncertain` (nearest to one half), at most 5 for each label, `hardest` by mean
-    loss over the labels, `pairs` of a label that was missed and one that was wrongly given. Numbers: `largest` errors. Texts
-    are shortened here for display, and `notes` says so; an example whose row says `shortened` is longer than shown.
+    loss over the labels, `pairs` of a label that was missed and one that was wrongly given. Numbers: `largest` errors. Of
+    other problems what `structured` finds. Texts are shortened here for display, and `notes` says so; an example whose row says
+    `shortened` is longer than shown.
 
     >>> examples = [{"id": "1", "text": "good", "label": "yes"}, {"id": "2", "text": "bad", "label": "no"}]
     >>> said = [{"id": i, "label": "yes", "score": 0.8, "scores": {"no": 0.2, "yes": 0.8}} for i in "12"]
@@ -36,7 +36,7 @@ def mistakes(answered: Answered, *, limit: int = 20, pairs: int = 20, samples: i
     >>> found["wrong"], found["confident"][0]
     (1, {'id': '2', 'text': 'bad', 'true': 'no', 'answer': 'yes', 'score': 0.8})
     """
-    kind = {"single_label_classification": _single, "multi_label_classification": _several}.get(answered.problem, _numbers)
+    kind = _KINDS.get(answered.problem, structured)
     found = kind(answered, limit, pairs, samples=samples)
     notes = found.pop("notes", [])
     cut = {row["id"] for row in _rows(found) if row.get("shortened")}
@@ -50,34 +50,6 @@ def _rows(value: Any) -> list[dict[str, Any]]:
     if isinstance(value, dict):
         return [value] if "id" in value else [row for inner in value.values() for row in _rows(inner)]
     return [row for inner in value for row in _rows(inner)] if isinstance(value, list) else []
-
-
-def shown(example: Example) -> dict[str, Any]:
-    """Return what is shown of an example: its id, its text cut to SHOWN characters, the path of its picture or sound.
-
-    >>> shown({"id": "7", "text": "to be", "text_pair": "or not", "label": "x"})
-    {'id': '7', 'text': 'to be', 'text_pair': 'or not'}
-    """
-    row: dict[str, Any] = {"id": example["id"]}
-    texts = {name: example[name] for name in ("text", "text_pair") if example.get(name) is not None}
-    if example.get("tokens") is not None:
-        texts["text"] = " ".join(example["tokens"])
-    if example.get("messages") is not None:
-        texts["text"] = "\n".join(f"{message['role']}: {message.get('content') or ''}" for message in example["messages"])
-    row |= {name: text if len(text) <= SHOWN else text[: SHOWN - 1] + "…" for name, text in texts.items()}
-    if any(len(text) > SHOWN for text in texts.values()):
-        row["shortened"] = True
-    row |= {name: example[name].get("path") for name in ("image", "audio") if example.get(name) is not None}
-    return row
-
-
-def _first(answered: Answered, key: Array, among: Array, *, limit: int) -> list[int]:
-    """Return up to `limit` places among those of the mask `among`, smallest `key` first, equal ones by id."""
-    places = np.flatnonzero(among)
-    if len(places) > limit:
-        last = np.partition(key[places], limit - 1)[limit - 1]
-        places = places[key[places] <= last]
-    return sorted(places.tolist(), key=lambda i: (key[i], answered.ids[i]))[:limit]
 
 
 def _single(answered: Answered, limit: int, pairs: int, *, samples: int) -> dict[str, Any]:
@@ -97,15 +69,15 @@ def _single(answered: Answered, limit: int, pairs: int, *, samples: int) -> dict
         entropy = -(scores * np.log(np.maximum(scores, _SMALLEST))).sum(axis=1)
         loss = -np.log(np.maximum(scores[some, answered.true], _SMALLEST))
         every = np.ones(len(some), dtype=bool)
-        out["confident"] = [_row(answered, i) for i in _first(answered, -answered.confidence, wrong, limit=limit)]
+        out["confident"] = [_row(answered, i) for i in first(answered, -answered.confidence, wrong, limit=limit)]
         out["hardest"] = [
-            {**_row(answered, i), "loss": float(loss[i])} for i in _first(answered, -loss, ~answered.unknown, limit=limit)
+            {**_row(answered, i), "loss": float(loss[i])} for i in first(answered, -loss, ~answered.unknown, limit=limit)
         ]
         out["uncertain"] = [
             {**_row(answered, i), "margin": float(margin[i]), "entropy": float(entropy[i])}
-            for i in _first(answered, margin, every, limit=limit)
+            for i in first(answered, margin, every, limit=limit)
         ]
-    said = [prediction["label"] for prediction in answered.predictions]
+    said = answered.answers
     taken = defaultdict[tuple[str, str], list[int]](list)
     for i in np.flatnonzero(wrong).tolist():
         taken[str(answered.targets[i]), said[i]].append(i)
@@ -148,7 +120,7 @@ def _several(answered: Answered, limit: int, pairs: int, *, samples: int) -> dic
     if answered.has_scores:
         scores = np.clip(answered.scores, _SMALLEST, 1)
         loss = -np.where(answered.true, np.log(scores), np.log(np.clip(1 - scores, _SMALLEST, 1))).mean(axis=1)
-        places = _first(answered, -loss, np.ones(len(answered), dtype=bool), limit=limit)
+        places = first(answered, -loss, np.ones(len(answered), dtype=bool), limit=limit)
         out["hardest"] = [{**_row(answered, i), "loss": float(loss[i])} for i in places]
     out["labels"] = [_of_label(answered, c, missed[:, c], given=given[:, c], limit=limit) for c in order[:MAX_LABELS]]
     taken = defaultdict[tuple[str, str], list[int]](list)
@@ -172,7 +144,7 @@ def _of_label(answered: Answered, c: int, missed: Array, *, given: Array, limit:
     score = answered.scores[:, c]
     unsure = np.abs(score - 0.5)
     for name, key, among in (("confident", -unsure, missed | given), ("uncertain", unsure, np.ones(len(score), dtype=bool))):
-        places = _first(answered, key, among, limit=min(limit, _OF_LABEL))
+        places = first(answered, key, among, limit=min(limit, _OF_LABEL))
         row[name] = [{**_row(answered, i), "score": float(score[i])} for i in places]
     return row
 
@@ -188,10 +160,13 @@ def _numbers(answered: Answered, limit: int, pairs: int, *, samples: int) -> dic
             "answer": float(answered.predicted[i]),
             "error": float(error[i]),
         }
-        for i in _first(answered, -np.abs(error), finite, limit=limit)
+        for i in first(answered, -np.abs(error), finite, limit=limit)
     ]
     return {
         "largest": rows,
         "mean_absolute_error": float(np.abs(error[finite]).mean()) if finite.any() else None,
         "notes": notes,
     }
+
+
+_KINDS = {"single_label_classification": _single, "multi_label_classification": _several, "regression": _numbers}

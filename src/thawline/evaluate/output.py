@@ -7,11 +7,13 @@ import errno
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import Any, TextIO, cast, final, overload
+
+import numpy as np
 
 from thawline.errors import MachineError, UserError
 from thawline.types import Prediction
@@ -36,6 +38,33 @@ def read_predictions(path: Path) -> Iterator[Prediction]:
     read = _format(path)[1]
     with path.open(encoding="utf-8", newline="") as stream:
         yield from read(stream)
+
+
+@final
+class PredictionFile(Sequence[Prediction]):
+    """The predictions of a `.jsonl` file that `write_predictions` wrote; one is in memory only while it is looked at."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with path.open("rb") as stream:
+            self._starts = np.cumsum(np.fromiter(chain([0], map(len, stream)), dtype=np.int64))
+
+    def __len__(self) -> int:
+        return len(self._starts) - 1
+
+    def __iter__(self) -> Iterator[Prediction]:
+        return read_predictions(self.path)
+
+    @overload
+    def __getitem__(self, index: int) -> Prediction: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Prediction]: ...
+    def __getitem__(self, index: int | slice) -> Prediction | list[Prediction]:
+        if isinstance(index, slice):
+            return [self[place] for place in range(len(self))[index]]
+        with self.path.open("rb") as stream:
+            stream.seek(self._starts[range(len(self))[index]])
+            return cast(Prediction, json.loads(stream.readline()))
 
 
 def write_jsonl(stream: TextIO, predictions: Iterable[Prediction]) -> int:

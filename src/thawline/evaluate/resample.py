@@ -45,7 +45,8 @@ class Scoring:
     texts and scores can go as they come; the terms of two chunks, one upon the other, are those of both. `statistic(terms)`
     returns the metrics as a function of resamples. `greater` says of each metric there can be whether a greater value is
     better; `main` decides which of two models is better, where the user names none. `details(true, predicted)`, where there is
-    one, returns what stands beside the metrics, such as a table of the classes.
+    one, returns what stands beside the metrics, such as a table of the classes. `error(terms)` says how wrong each example is,
+    float [N], where answers are neither labels nor numbers; `measure` is what it is called.
 
     >>> right = Scoring(
     ...     lambda true, predicted: (true == predicted)[:, None],
@@ -65,6 +66,8 @@ class Scoring:
     main: str
     greater: Mapping[str, bool]
     details: Callable[[Any, Any], Mapping[str, Any]] | None = None
+    error: Callable[[Array], Array] | None = None
+    measure: str = "error"
 
     def __call__(self, true: Any, predicted: Any, *, weights: Array | None = None) -> dict[str, float]:
         """Return the metrics of `predicted`; an example of weight 2 counts as if it stood there twice, one of 0 not at all."""

@@ -17,6 +17,7 @@ from thawline.evaluate.compare import collapsed, mcnemar
 from thawline.evaluate.intervals import paired_difference
 from thawline.evaluate.metrics import GREATER, METRICS, main_metric
 from thawline.evaluate.perturb import USUAL, Perturbation, input_of, perturbation, perturbed
+from thawline.evaluate.resample import Array
 from thawline.types import Example, Prediction, Predictor
 
 _CHUNK = 256  # perturbed examples in memory at a time
@@ -94,9 +95,12 @@ def _answer(prediction: Prediction) -> Prediction:
 
 def _drop(before: Answered, after: Answered, main: str, *, samples: int, seed: int) -> dict[str, Any]:
     scoring = METRICS[before.problem]
-    kept, n = collapsed([scoring.terms(before.true, one.predicted) for one in (before, after)])
+    kept: list[Array] = [scoring.terms(before.true, one.predicted) for one in (before, after)]
+    n: int | Array = len(before)
+    if before.groups is None:
+        kept, n = collapsed(kept)
     one, other = map(scoring.statistic, kept if GREATER[main] else reversed(kept))
-    found = paired_difference(one, other, n, samples=samples, seed=seed)[main]
+    found = paired_difference(one, other, n, samples=samples, seed=seed, groups=before.groups)[main]
     value = scoring(before.true, after.predicted)[main]
     return {
         "value": value,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from thawline.data.sounds import seconds
+from thawline.errors import DataError
 from thawline.evaluate.answered import Answered
 from thawline.evaluate.baselines import unspaced
 
@@ -41,7 +44,9 @@ def words(answered: Answered) -> Words:
     """
     texts = texts_of(answered)
     if texts is None:
-        return Words((), None, None, "", "examples")
+        there = answered.examples[0].get("audio") is not None
+        heard = np.array([_rounded_seconds(example["audio"]) for example in answered.examples]) if there else None
+        return Words((), None, heard, "s", "examples")
     spaced = not unspaced(texts)
     names, parts, counted = dict[Any, int](), list[Array](), list[Array]()
     for start in range(0, len(texts), _AT_ONCE):
@@ -66,6 +71,14 @@ def texts_of(answered: Answered) -> list[str] | None:
     if not there:
         return None
     return ["\n".join(_joined(value) for value in row if value is not None) for row in zip(*there, strict=True)]
+
+
+def _rounded_seconds(recording: Any) -> float:
+    """Return how long a recording lasts, NaN where its header does not say."""
+    try:
+        return round(seconds(recording), 1)
+    except DataError:
+        return math.nan
 
 
 def _joined(value: Any) -> str:

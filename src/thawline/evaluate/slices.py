@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from thawline.evaluate.answered import Answered
+from thawline.evaluate.answered import CLASSES, Answered
+from thawline.evaluate.example_errors import RATE, Errors, errors
 from thawline.evaluate.slice_candidates import Slice, candidates
 from thawline.evaluate.slice_search import held, search
 from thawline.evaluate.slice_words import words
@@ -28,59 +28,40 @@ _NOT_BY_LABEL = (
 _NOT_ENOUGH = "No slices were looked for: "
 
 
-@dataclass(frozen=True)
-class _Errors:
-    """`size` of each example's error: 0 and 1, or absolute; `tested` in its place: the same, or centred ranks. float [N]."""
-
-    size: Array
-    tested: Array
-    measure: str
-
-
 def slices(answered: Answered, *, limit: int = 20, samples: int = 5, seed: int = 0) -> dict[str, Any]:
     """Return the slices in which the model errs more than elsewhere, the surest first, at most `limit`.
 
     Looked at are: quantiles of length, values and quantiles of each further column, pairs of these, and words (of unspaced
     scripts, pairs of characters) in at least 1 % of the texts. Where errors have nothing to do with any of them, the chance
     that one is reported is at most 1 % (see `search`); that holds for examples independent of one another, not for copies. An
-    error is a wrong answer (several labels: any wrong label), for numbers the absolute error, compared by rank.
+    error is a wrong answer (several labels: any wrong label); of other problems it is that of `example_errors`, by rank.
 
     A slice that is no worse than the slices above it make it (Mantel–Haenszel, 1 %) is not listed by itself: the one it has
     most in common with names it in `also`. The interval of the difference is that of one slice by itself (Newcombe 1998,
     method 10; Welch for numbers): the worst of many looks somewhat worse than it is.
     """
-    errors = _errors(answered)
-    out: dict[str, Any] = {"n": len(answered), "measure": errors.measure, "error": float(errors.size.mean()), "level": LEVEL}
+    found = errors(answered)
+    out: dict[str, Any] = {"n": len(answered), "measure": found.measure, "error": float(found.size.mean()), "level": LEVEL}
     out |= {"candidates": {}, "permutations": 0, "slices": [], "notes": []}
-    if reason := _nothing(errors, len(answered)):
+    if reason := _nothing(found, len(answered)):
         return out | {"notes": [_NOT_ENOUGH + reason]}
     looked, notes = candidates(answered, least=_LEAST, words=words(answered))
     out |= {"candidates": dict(Counter(one.kind for one in looked)), "notes": notes}
     if not looked:
         return out | {"notes": [*notes, f"{_NOT_ENOUGH}no group has {_LEAST} examples inside and outside."]}
-    found = search(_matrix(looked, len(answered)), errors.tested, level=LEVEL, seed=seed)
-    worse = {id(looked[i]): float(found.p[i]) for i in found.order if found.p[i] <= LEVEL}
-    shown = _distinct([looked[i] for i in found.order if id(looked[i]) in worse], errors)
+    tested = found.tested
+    searched = search(_matrix(looked, len(answered)), tested, level=LEVEL, seed=seed)
+    worse = {id(looked[i]): float(searched.p[i]) for i in searched.order if searched.p[i] <= LEVEL}
+    shown = _distinct([looked[i] for i in searched.order if id(looked[i]) in worse], tested)
     rows = [
-        {**_row(answered, one, errors, samples=samples), "p": worse[id(one)], "also": also[:samples]}
+        {**_row(answered, one, found, samples=samples), "p": worse[id(one)], "also": also[:samples]}
         for one, also in shown[:limit]
     ]
     notes += _told(answered, shown, len(worse) - len(shown), limit=limit)
-    return out | {"permutations": found.permutations, "slices": rows, "notes": notes}
+    return out | {"permutations": searched.permutations, "slices": rows, "notes": notes}
 
 
-def _errors(answered: Answered) -> _Errors:
-    if answered.problem != "regression":
-        wrong = (~answered.right).astype(float)
-        return _Errors(wrong, wrong, "error rate")
-    from scipy.stats import rankdata
-
-    size = np.abs(answered.predicted - answered.true)
-    ranks = rankdata(size) - (len(size) + 1) / 2
-    return _Errors(size, ranks / (ranks.std() or 1.0), "mean absolute error")
-
-
-def _nothing(errors: _Errors, total: int) -> str:
+def _nothing(errors: Errors, total: int) -> str:
     if total < 2 * _LEAST:
         return f"{total} examples are too few; {2 * _LEAST} would be the least."
     if not np.isfinite(errors.size).all():
@@ -98,17 +79,17 @@ def _matrix(looked: list[Slice], total: int) -> Any:
     return csr_matrix((np.ones(len(rows), dtype=np.float32), rows, starts), shape=(len(looked), total))
 
 
-def _distinct(worse: list[Slice], errors: _Errors) -> list[tuple[Slice, list[str]]]:
+def _distinct(worse: list[Slice], tested: Array) -> list[tuple[Slice, list[str]]]:
     """Return the slices that those before them do not explain, each with the names of those that it explains.
 
     Pairs that lie wholly within it are its parts, and not named.
     """
     shown: list[tuple[Slice, list[str]]] = []
     masks: list[Array] = []
-    strata = np.zeros(len(errors.size), dtype=np.int64)
+    strata = np.zeros(len(tested), dtype=np.int64)
     for one in worse:
         mask = _mask(one, len(strata))
-        if not shown or held(mask, errors.tested, strata) > _Z:
+        if not shown or held(mask, tested, strata) > _Z:
             shown.append((one, []))
             masks.append(mask)
             strata = np.unique(2 * strata + mask, return_inverse=True)[1]
@@ -126,7 +107,7 @@ def _mask(one: Slice, total: int) -> Array:
 
 
 def _told(answered: Answered, shown: list[tuple[Slice, list[str]]], explained: int, *, limit: int) -> list[str]:
-    notes = [_NOT_BY_LABEL] if shown and answered.problem != "regression" else []
+    notes = [_NOT_BY_LABEL] if shown and answered.problem in CLASSES else []
     if explained:
         notes.append(f"{explained} more slices are parts of these, or hold much the same examples (`also` names some).")
     if len(shown) > limit:
@@ -134,23 +115,22 @@ def _told(answered: Answered, shown: list[tuple[Slice, list[str]]], explained: i
     return notes
 
 
-def _row(answered: Answered, one: Slice, errors: _Errors, *, samples: int) -> dict[str, Any]:
+def _row(answered: Answered, one: Slice, errors: Errors, *, samples: int) -> dict[str, Any]:
     """Return what is said of one slice, but for what the search found."""
     mask = _mask(one, len(answered))
     inside, outside = errors.size[mask], errors.size[~mask]
     mean, elsewhere = float(inside.mean()), float(outside.mean())
-    numbers = answered.problem == "regression"
-    low, high = _welch(inside, outside) if numbers else _newcombe(inside, outside)
+    low, high = _newcombe(inside, outside) if errors.shares else _welch(inside, outside)
     worst = sorted((-errors.size[i], answered.ids[i]) for i in one.rows if errors.size[i] > 0)[:samples]
     row = {"name": one.name, "kind": one.kind, "by": list(one.by), "n": len(inside), "error": mean, "elsewhere": elsewhere}
     row |= {
         "difference": mean - elsewhere,
         "low": low,
         "high": high,
-        "sentence": _sentence(one, mean, elsewhere, numbers=numbers),
+        "sentence": _sentence(one, mean, elsewhere, measure=errors.measure),
     }
     row["ids"] = [own for _, own in worst]
-    if not numbers:
+    if answered.problem in CLASSES:
         label = np.unique(answered.true, axis=0, return_inverse=True)[1].ravel()
         row["held_label"] = bool(held(mask, errors.tested, label) > _Z)
         row["labels"] = _labels(answered, one.rows)
@@ -166,9 +146,9 @@ def _labels(answered: Answered, rows: Array) -> list[dict[str, Any]]:
     return [{"label": name, "n": there[name], "wrong": wrong[name]} for name in first]
 
 
-def _sentence(one: Slice, mean: float, elsewhere: float, *, numbers: bool) -> str:
-    if numbers:
-        return f"{one.name} (n={len(one.rows):,}): off by {mean:.3g} on average, elsewhere by {elsewhere:.3g}"
+def _sentence(one: Slice, mean: float, elsewhere: float, *, measure: str) -> str:
+    if measure != RATE:
+        return f"{one.name} (n={len(one.rows):,}): {measure} {mean:.3g}, elsewhere {elsewhere:.3g}"
     right = [100 * (1 - mean), 100 * (1 - elsewhere)]
     digits = 0 if abs(right[1] - right[0]) >= 1.5 else 1
     return f"{one.name} (n={len(one.rows):,}): {right[0]:.{digits}f} % right, elsewhere {right[1]:.{digits}f} %"

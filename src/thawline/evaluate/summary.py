@@ -9,23 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from thawline.errors import DataError
+from thawline.evaluate.answered import Answered
 from thawline.evaluate.baselines import Target
 from thawline.evaluate.intervals import bootstrap, collapse
 from thawline.evaluate.metrics import METRICS
 from thawline.evaluate.resample import Array, Scoring
 from thawline.evaluate.scores.labels import ranked
-from thawline.types import Example, Finding, Prediction
-
-ANSWER = {
-    "single_label_classification": "label",
-    "multi_label_classification": "labels",
-    "regression": "value",
-    "token_classification": "tags",
-    "speech_recognition": "text",
-}
-"""The key of a prediction that is compared with the target; of other problems it is the whole prediction."""
-
+from thawline.types import Finding
 
 _MODEL = "model"
 
@@ -39,32 +29,27 @@ class Summary:
 
 
 def summarize(
-    examples: Sequence[Example],
-    predictions: Sequence[Prediction],
-    *,
-    problem: str,
-    labels: Sequence[str] = (),
-    baselines: Mapping[str, Sequence[Target]] | None = None,
-    samples: int = 1000,
-    seed: int = 0,
+    given: Answered, *, baselines: Mapping[str, Sequence[Target]] | None = None, samples: int = 1000, seed: int = 0
 ) -> Summary:
-    """Compare the predictions with the examples' "label", one prediction per example, in the same order.
+    """Compare what was answered with the examples' "label".
 
-    `labels` are those the model knows, by name; a label of the data that is not among them counts as wrong and is told.
-    `baselines` are predictions by name, in the form of the targets. The model, and each baseline but "majority" minus it, get
-    95 % intervals from `samples` paired resamples (none with 0). Raises DataError where there is nothing to compare with.
+    A label of the data that is not among those that the model knows counts as wrong and is told. `baselines` are predictions by
+    name, in the form of the targets. The model, and each baseline but "majority" minus it, get 95 % intervals from `samples`
+    paired resamples (none with 0): of examples, or of whole groups where there are any. Raises DataError where there is nothing
+    to compare with.
 
     >>> examples = [{"id": str(i), "label": "ab"[i % 2]} for i in range(10)]
     >>> predictions: list[Prediction] = [{"id": str(i), "label": "a" if i else "b"} for i in range(10)]
-    >>> section = summarize(examples, predictions, problem="single_label_classification", labels=["a", "b"], samples=50).section
+    >>> answered = Answered(examples, predictions, "single_label_classification", ("a", "b"))
+    >>> section = summarize(answered, samples=50).section
     >>> section["accuracy"], section["n"]
     (0.4, 10)
     """
-    scoring, targets = METRICS[problem], _targets(examples, predictions, problem)
-    best = ranked(predictions) if problem == "single_label_classification" else None
-    true, model, *others = _encode(
-        problem, [targets, best or answers(predictions, problem), *(baselines or {}).values()], labels
-    )
+    problem, labels, groups = given.problem, given.labels, given.groups
+    scoring, targets = METRICS[problem], given.targets
+    assert given.ids, "predictions are those of the examples"
+    best = ranked(given.predictions) if problem == "single_label_classification" else None
+    true, model, *others = _encode(problem, [targets, best or given.answers, *(baselines or {}).values()], labels)
     rivals = dict(zip(baselines or (), others, strict=True))
     assert all(len(rival) == len(true) for rival in rivals.values()), "a baseline has another number of predictions"
 
@@ -72,7 +57,7 @@ def summarize(
     own = scoring.metrics(kept[_MODEL])
     beside = {name: scoring.metrics(kept[name]) for name in rivals}
     compared = {name: terms for name, terms in kept.items() if name != "majority"}
-    intervals = _intervals(scoring, compared, samples=samples, seed=seed) if samples else {}
+    intervals = _intervals(scoring, compared, groups=groups, samples=samples, seed=seed) if samples else {}
     section: dict[str, Any] = {**own, "n": len(true)}
     section |= {f"{metric}_ci95": list(intervals[metric]) for metric in own if intervals}
     section |= scoring.details(true, model) if scoring.details else {}
@@ -88,26 +73,6 @@ def summarize(
             section, (Finding("warning", "nothing_measured", f"{len(true)} examples have nothing to be measured by"),)
         )
     return Summary(section, _unknown(problem, targets, labels))
-
-
-def answers(predictions: Sequence[Prediction], problem: str) -> list[Any]:
-    """Return what of predictions is compared with the targets of a problem."""
-    if problem not in ANSWER:
-        return list(predictions)
-    return [prediction[ANSWER[problem]] for prediction in predictions]  # type: ignore[literal-required]
-
-
-def _targets(examples: Sequence[Example], predictions: Sequence[Prediction], problem: str) -> list[Any]:
-    assert len(examples) == len(predictions), f"{len(examples)} examples, {len(predictions)} predictions"
-    targets = []
-    for place, (example, prediction) in enumerate(zip(examples, predictions, strict=True)):
-        assert example["id"] == prediction["id"], f"prediction {place} is of {prediction['id']!r}, not of {example['id']!r}"
-        targets.append(example.get("label"))
-    missing = sum(target is None for target in targets) if problem in ANSWER else 0
-    if missing or not targets:
-        what = f"{missing:,} of {len(targets):,} examples have no label" if targets else "There are no examples"
-        raise DataError(f"{what}; predictions can only be measured on labelled ones. Without labels, use: thawline predict")
-    return targets
 
 
 def _encode(problem: str, columns: Sequence[Sequence[Any]], labels: Sequence[str]) -> list[Any]:
@@ -137,12 +102,15 @@ def _indicators(column: Sequence[Sequence[str]], index: Mapping[str, int]) -> Ar
     return there
 
 
-def _intervals(scoring: Scoring, kept: Mapping[str, Array], *, samples: int, seed: int) -> dict[str, tuple[float, float]]:
+def _intervals(
+    scoring: Scoring, kept: Mapping[str, Array], *, groups: Array | None, samples: int, seed: int
+) -> dict[str, tuple[float, float]]:
     """Return intervals of the model's metrics and, as "name metric", of its differences from the rivals, from one bootstrap."""
     n: int | Array = len(kept[_MODEL])
-    rows, inverse = collapse(*kept.values())
-    if 2 * len(rows[0]) <= len(inverse):  # else a draw of rows costs more than a draw of examples
-        kept, n = dict(zip(kept, rows, strict=True)), np.bincount(inverse)
+    if groups is None:
+        rows, inverse = collapse(*kept.values())
+        if 2 * len(rows[0]) <= len(inverse):  # else a draw of rows costs more than a draw of examples
+            kept, n = dict(zip(kept, rows, strict=True)), np.bincount(inverse)
     statistics = {name: scoring.statistic(terms) for name, terms in kept.items()}
 
     def paired(counts: Array) -> dict[str, Array]:
@@ -150,7 +118,7 @@ def _intervals(scoring: Scoring, kept: Mapping[str, Array], *, samples: int, see
         own = values.pop(_MODEL)
         return own | {f"{name} {m}": own[m] - their[m] for name, their in values.items() for m in own if m in their}
 
-    return bootstrap(paired, n, samples=samples, seed=seed)
+    return bootstrap(paired, n, samples=samples, seed=seed, groups=groups)
 
 
 def _unknown(problem: str, targets: Sequence[Any], labels: Sequence[str]) -> tuple[Finding, ...]:

@@ -125,6 +125,9 @@ class Train(_Section):
     per_device_train_batch_size: Count = Field(
         default=32, description="examples between two optimiser steps, divided by gradient_accumulation_steps"
     )
+    tokens_per_step: Count | None = Field(
+        default=None, description="tokens an optimiser step holds, about, instead of a number of examples; null: by examples"
+    )
     per_device_eval_batch_size: Count | None = Field(default=None, description="examples at once in evaluation; null decides")
     gradient_accumulation_steps: Count = Field(default=1, description="micro-batches to one optimiser step")
     learning_rate: Positive | Literal["auto"] = Field(default="auto", description="the peak rate; auto suits the strategy")
@@ -213,6 +216,7 @@ class Evaluate(_Section):
     bootstrap_samples: Steps = Field(default=1000, description="resamples behind each 95 % interval; 0: no intervals")
     baselines: Flag = Field(default=True, description="measure simple baselines beside the model")
     analysis: Flag = Field(default=True, description="look behind the metrics: classes, calibration, mistakes, slices")
+    attributions: Steps = Field(default=8, description="mistakes of which is shown what the answer rests on; 0: none")
     robustness: Flag = Field(default=False, description="measure it again with inputs mistyped, cut, blurred, noisy ...")
 
 

@@ -113,12 +113,16 @@ class Marked:
 @final
 @dataclass(frozen=True)
 class Case:
-    """An example as it is listed: its id, words about it, its text, and its picture or sound as a data URI."""
+    """An example as it is listed: its id, words about it, its text, and its picture or sound as a data URI.
+
+    `regions` are rows of what each part of the picture, or of the time of the sound, contributed, from -1 to 1.
+    """
 
     id: str
     words: Sentence
     text: Marked
     media: str | None = None
+    regions: Sequence[Sequence[float]] = ()
 
 
 @final

@@ -29,7 +29,7 @@ MAX_ROWS = 200
 """Rows of a table that are shown; a sentence says how many there were."""
 MAX_CHARACTERS = 600
 """Characters of a text that are shown."""
-MAX_MEDIA = 20_000
+MAX_MEDIA = 50_000
 """Characters of a picture or sound as a data URI; larger ones are left out, so that the page stays below 5 MB."""
 _MEDIA = re.compile(r"data:(image/(png|jpeg|webp)|audio/(wav|ogg|mpeg|flac|webm));base64,[A-Za-z0-9+/=]+")
 _LONG = 24  # characters: the column gets room, instead of one word a line
@@ -133,8 +133,33 @@ def _media(case: Case) -> Html | None:
         return None
     if case.media.startswith("data:image/"):
         # Its room is kept from the start, so that nothing moves when it is decoded.
-        return element("img", src=case.media, alt=f"the picture of {case.id}", width=160, height=160)
-    return element("audio", src=case.media, controls=True, preload="none", aria_label=f"the sound of {case.id}")
+        picture = element("img", src=case.media, alt=f"the picture of {case.id}", width=160, height=160)
+        return element("div", picture, _regions(case, "over"), class_="media")
+    sound = element("audio", src=case.media, controls=True, preload="none", aria_label=f"the sound of {case.id}")
+    return element("div", sound, _regions(case, "strip"), class_="media")
+
+
+def _regions(case: Case, form: str) -> Html | None:
+    """Draw what each region contributed, over the picture or below the sound."""
+    if not case.regions:
+        return None
+    rows, columns = len(case.regions), len(case.regions[0])
+    cells = [
+        element("rect", element("title", f"{weight:+.2f}"), x=x, y=y, width=1, height=1, class_=f"{sign} w{level}")
+        for y, row in enumerate(case.regions)
+        for x, weight in enumerate(row)
+        for sign, level in (_level(weight),)
+        if level
+    ]
+    label = f"which parts of {case.id} the answer rests on"
+    box = f"0 0 {columns} {rows}"
+    return element("svg", cells, viewBox=box, preserveAspectRatio="none", class_=form, role="img", aria_label=label)
+
+
+def _level(weight: float | None) -> tuple[str, int]:
+    """Return whether something speaks for the answer or against it, and how much, from 0 to 4."""
+    level = min(4, math.ceil(abs(weight) * 4)) if weight is not None and math.isfinite(weight) else 0
+    return "for" if (weight or 0) > 0 else "against", level
 
 
 def _marked(text: Marked) -> Html | None:
@@ -145,8 +170,7 @@ def _marked(text: Marked) -> Html | None:
     for piece, weight in text.pieces:
         shown = piece[:left]
         left -= len(shown)
-        level = min(4, math.ceil(abs(weight) * 4)) if weight is not None and math.isfinite(weight) else 0
-        sign = "for" if (weight or 0) > 0 else "against"
+        sign, level = _level(weight)
         children.append(element("mark", shown, class_=f"{sign} w{level}", title=f"{weight:+.2f}") if level else shown)
         if left <= 0:
             break

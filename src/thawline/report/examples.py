@@ -24,7 +24,7 @@ _TITLES = {
 
 def mistakes(found: Facts, path: str) -> Sequence[Block]:
     """The examples that an analysis lists, with their texts, and which words mattered where that is known."""
-    blocks = list(told(found))
+    blocks = [*told(found), *_how_marked(found)]
     for name, rows in found.items():
         if _are_examples(rows):
             title, cases = _TITLES.get(name, name.replace("_", " ").capitalize()), [case(row) for row in rows[:MAX_CASES]]
@@ -39,6 +39,16 @@ def mistakes(found: Facts, path: str) -> Sequence[Block]:
     rest = {name: value for name, value in found.items() if name not in ("words", "notes", "note", "pairs")}
     rest = {name: value for name, value in rest.items() if not _are_examples(value)}
     return [*blocks, *plainly(rest, path)]
+
+
+def _how_marked(found: Facts) -> Sequence[Block]:
+    """Say what the colours mean, where any example has them."""
+    rows = [row for rows in found.values() if _are_examples(rows) for row in rows]
+    methods = {method for row in rows if (method := get(row, "attribution", "method", default=None))}
+    if not methods:
+        return []
+    about = f"Colours show what the answer that was given rests on, by {' or '.join(sorted(methods))}: green speaks for it, "
+    return [Paragraph([f"{about}red (underlined in texts) against it."], "quiet")]
 
 
 def _pairs(found: Facts, path: str) -> Sequence[Block]:
@@ -65,9 +75,13 @@ def case(row: Facts) -> Case:
         said += [" · score ", Num(row["score"])]
     for key in ("error", "loss", "margin"):
         if isinstance(row.get(key), (int, float)):
-            said += [f" · {key} ", Num(row[key], "+.3f" if key == "error" else ".3f")]
+            signed = key == "error" and isinstance(row.get("true"), float)
+            said += [f" · {key} ", Num(row[key], "+.3f" if signed else ".3f")]
     media = row.get("thumbnail") or row.get("sound")
-    return Case(str(row.get("id", "")), said, text_marked(row), media if isinstance(media, str) else None)
+    regions = get(row, "attribution", "regions", default=())
+    most = max((abs(value) for line in regions for value in line), default=0.0) or 1.0
+    scaled = [[value / most for value in line] for line in regions]
+    return Case(str(row.get("id", "")), said, text_marked(row), media if isinstance(media, str) else None, scaled)
 
 
 def text_of(row: Facts) -> str:

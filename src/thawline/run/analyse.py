@@ -9,11 +9,12 @@ from typing import Any, cast
 
 from thawline.data.cache import written_aside
 from thawline.evaluate.abstain import abstention
-from thawline.evaluate.answered import Answered
+from thawline.evaluate.answered import CLASSES, Answered
 from thawline.evaluate.calibrate import calibration, fit_temperature, fold_temperature, rescaled
 from thawline.evaluate.classes import classes
 from thawline.evaluate.conformal import conformal
 from thawline.evaluate.curves import curves
+from thawline.evaluate.metrics import METRICS
 from thawline.evaluate.mistakes import mistakes
 from thawline.evaluate.output import read_predictions, write_predictions
 from thawline.evaluate.slices import slices
@@ -25,19 +26,10 @@ from thawline.run.folder import RunFolder
 from thawline.run.predictor import THRESHOLDS, SavedModel
 from thawline.types import Example, Prediction
 
-_CLASSES = ("single_label_classification", "multi_label_classification")
-_PROBLEMS = (*_CLASSES, "regression")
 
-
-def answered(examples: Sequence[Example], predictions: Sequence[Prediction], saved: SavedModel) -> Answered | None:
-    """Return labelled examples beside their predictions, or None for a problem that is not one of labels or numbers."""
-    task = saved.task
-    return Answered(examples, predictions, task.problem, task.labels) if with_labels(task.problem) else None
-
-
-def with_labels(problem: str) -> bool:
-    """Whether answers to a problem are labels or numbers, which can be looked behind."""
-    return problem in _PROBLEMS
+def analysable(problem: str) -> bool:
+    """Whether a problem says how wrong an answer is, which analyses start from."""
+    return problem in (*CLASSES, "regression") or METRICS[problem].error is not None
 
 
 def calibrate(saved: SavedModel, chosen: Sequence[Example], held: Sequence[Example], *, folder: RunFolder) -> Mapping[str, Any]:
@@ -46,8 +38,7 @@ def calibrate(saved: SavedModel, chosen: Sequence[Example], held: Sequence[Examp
     With several labels each gets a threshold too. `held` are examples that chose nothing: what is promised of answers and of
     label sets is found on them. Returns the temperature of each label, or of all.
     """
-    first = answered(chosen, saved(chosen), saved)
-    assert first is not None, "only labels have a temperature"
+    first = Answered(chosen, saved(chosen), saved.task.problem, saved.task.labels)
     found = fit_temperature(first)
     fold_temperature(output_layer(saved.model, len(saved.task.labels)), found)
     with quiet():
@@ -70,11 +61,11 @@ def analyse(
     """Return the sections of analysis.json for one labelled set; `fitted` is what `calibrate` returned.
 
     `folder` has the examples that promises are made by; None: nothing is promised. Classes, curves, calibration, abstention and
-    label sets are there for labels, mistakes and slices for numbers too.
+    label sets are there for labels, mistakes and slices for every problem.
     """
     options: dict[str, Any] = {"samples": max(1, recipe.evaluate.bootstrap_samples), "seed": recipe.train.seed}
     found: dict[str, Any] = {"mistakes": mistakes(given), "slices": slices(given, seed=recipe.train.seed)}
-    if given.problem in _CLASSES and given.has_scores:
+    if given.problem in CLASSES and given.has_scores:
         found |= {"classes": classes(given, **options), "curves": curves(given)}
         found["calibration"] = calibration(given, **options) | {"fitted": dict(fitted or {})}
         held = _held(folder, given) if folder is not None else None

@@ -11,6 +11,8 @@ import pyarrow as pa
 
 from thawline.data.dataset import load_one
 from thawline.data.examples import Examples
+from thawline.errors import UserError
+from thawline.evaluate.explain import EXPLAINED, EXPLAINERS
 from thawline.evaluate.summary import Summary
 from thawline.recipe import Recipe, load_recipe, recipe_from
 from thawline.run import carry_out
@@ -58,6 +60,24 @@ class Run:
         """Predict texts, pairs of texts, or anything that `thawline predict` reads; answers come in the order given."""
         return list(self.stream(self.examples(data)))
 
+    def explain(self, data: Any) -> list[dict[str, Any]]:
+        """Return what the answer to each example rests on: texts, pictures, recordings, in any form that `predict` reads.
+
+        Each is a dict with "id", "target" (the answer), "method", and "words" with what each contributes to the logit, or
+        "regions", rows of numbers over the picture or the time. Raises UserError for what has no such answer.
+        """
+        task = self.model.task
+        explainer = EXPLAINERS.get(type(task).inputs)
+        if explainer is None or explainer.attribution is None or task.problem not in EXPLAINED:
+            what = task.problem.replace("_", " ")
+            raise UserError(
+                f"What an answer rests on is shown for classes and numbers of texts, pictures and sounds, not {what}."
+            )
+        return [
+            {"id": example["id"], **explainer.attribution(self.model.model, task, example)["attribution"]}
+            for example in self.examples(data)
+        ]
+
     def examples(self, data: Any, *, labelled: bool = False, say: Say = say_aloud) -> Examples:
         """Read what is to be predicted or measured, by the columns that the run was trained with."""
         columns = self._folder.columns()
@@ -75,7 +95,7 @@ class Run:
         """Measure the saved model on labelled data; predictions go to `predictions/on-<data>.jsonl`, the rest to the report."""
         rows, name = self.examples(data, labelled=True, say=say), set_name(data)
         found = evaluated(self.model, rows, self._folder, name=name, train=None, say=say)
-        keep_analysis(self._folder, name, found.given, metrics=found.summary.section)
+        keep_analysis(self._folder, name, found.given, saved=self.model, metrics=found.summary.section)
         if self._folder.finished:
             write_report(self._folder)
         return found.summary

@@ -144,7 +144,7 @@ def order_of(data: Supervised, recipe: Recipe) -> Order:
     train = recipe.train
     size = train.per_device_train_batch_size * train.gradient_accumulation_steps
     by_length = train.train_sampling_strategy == "group_by_length"
-    return Order(data.lengths, size, seed=train.seed, by_length=by_length, packed=data.task.packs)
+    return Order(data.lengths, size, seed=train.seed, by_length=by_length, packed=data.task.packs, tokens=train.tokens_per_step)
 
 
 def learner_of(assembled: Assembled, masters: Masters, steps: int) -> Learner:

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from thawline.data.cache import written_aside
 from thawline.data.examples import Examples
 from thawline.errors import ModelError
-from thawline.evaluate.answered import Answered
+from thawline.evaluate.answered import Answered, answers
 from thawline.evaluate.baselines import Target, Text, baselines, majority
+from thawline.evaluate.explain import EXPLAINERS, explain
 from thawline.evaluate.output import write_predictions
 from thawline.evaluate.perturb import USUAL
 from thawline.evaluate.predict import spread
-from thawline.evaluate.summary import Summary, answers, summarize
+from thawline.evaluate.summary import Summary, summarize
 from thawline.models.load import quiet
 from thawline.recipe import Recipe
 from thawline.report import card, facts_of, render
-from thawline.run.analyse import analyse, answered, calibrate
+from thawline.run.analyse import analysable, analyse, calibrate
 from thawline.run.assemble import Assembled
 from thawline.run.folder import RunFolder
-from thawline.run.kept import Kept, predictions_of
+from thawline.run.kept import Kept, grouped, predictions_of
 from thawline.run.predictor import SavedModel
 from thawline.run.prepare import Prepared, Say
 from thawline.run.robust import robust_aloud
@@ -59,7 +60,7 @@ def measure_saved(prepared: Prepared, folder: RunFolder, beside: Mapping[str, An
         train = splits["train"] if split == "test" else None
         found = evaluated(saved, splits[split], folder, name=split, train=train, say=say)
         if not metrics:
-            keep_analysis(folder, split, found.given, fitted=fitted)
+            keep_analysis(folder, split, found.given, saved=saved, fitted=fitted)
             if prepared.recipe.evaluate.robustness:
                 robust_aloud(saved, Kept(split, splits[split], predictions_of(folder, split)), folder, say=say)
         metrics[split] = found.summary.section
@@ -89,20 +90,25 @@ def write_report(folder: RunFolder) -> Path:
 def keep_analysis(
     folder: RunFolder,
     name: str,
-    given: Answered | None,
+    given: Answered,
     *,
+    saved: SavedModel | None = None,
     fitted: Mapping[str, Any] | None = None,
     metrics: Mapping[str, Any] | None = None,
 ) -> None:
     """Write what stands behind the metrics of a labelled set into analysis.json, behind what is there of other sets.
 
-    `metrics` are those of a set that is not the run's own, of which metrics.json says nothing.
+    `saved` is the model that answered, None where several did; `metrics` are those of a set that is not the run's own, of which
+    metrics.json says nothing.
     """
     recipe, known = folder.trained(), folder.read("analysis.json") or {}
     found: dict[str, Any] = {"metrics": metrics} if metrics is not None else {}
-    if given is not None and recipe.evaluate.analysis:
-        of = folder if name != "folds" else None  # whose answers are of several models
-        found |= analyse(given, of, recipe, fitted=fitted)
+    if recipe.evaluate.analysis and analysable(given.problem):
+        # What answers of several models promise is not what one does.
+        found |= analyse(given, folder if saved is not None else None, recipe, fitted=fitted)
+        model = saved.model if saved is not None else None
+        task = saved.task if saved is not None else None
+        explain(found["mistakes"], given, model, task=task, limit=recipe.evaluate.attributions)
     if found:
         folder.write("analysis.json", {**{other: known[other] for other in known if other != name}, name: found})
 
@@ -123,10 +129,10 @@ def train_section(prepared: Prepared, state: State, *, peak_memory_mb: float) ->
 
 
 class Evaluated(NamedTuple):
-    """The metrics of a labelled set, and what they were computed from where analyses start from that too."""
+    """The metrics of a labelled set, and what they were computed from."""
 
     summary: Summary
-    given: Answered | None
+    given: Answered
 
 
 def evaluated(
@@ -134,30 +140,25 @@ def evaluated(
 ) -> Evaluated:
     """Predict a labelled set, write the predictions to `predictions/<name>.jsonl`, and measure them beside the baselines."""
     recipe, start = folder.trained(), time.monotonic()
-    predictions = _predictions(saved, rows, f"predicting {name}", say=say)
-    seconds = time.monotonic() - start
-    write_predictions(predictions, folder.path / "predictions" / f"{name}.jsonl")
+    write_predictions(_predictions(saved, rows, f"predicting {name}", say=say), folder.path / "predictions" / f"{name}.jsonl")
+    predictions, seconds = predictions_of(folder, name), time.monotonic() - start
     beside: dict[str, Any] | None = None
     if train is not None and recipe.evaluate.baselines:
         labels = recipe.task.problem != "auto"
         beside = (
             baselines_of(train, rows, recipe, say=say) if labels else _before(saved, rows, recipe, seconds=seconds, say=say)
         )
-    summary = summarize(
-        rows,
-        predictions,
-        problem=saved.task.problem,
-        labels=saved.task.labels,
-        baselines=beside,
-        samples=recipe.evaluate.bootstrap_samples,
-        seed=recipe.train.seed,
-    )
+    groups = grouped(recipe, rows)
+    if groups is not None and recipe.evaluate.bootstrap_samples:
+        say(f"note: {name}: intervals are of draws of whole groups, {groups.max() + 1:,} by {recipe.data.split}")
+    given = Answered(rows, predictions, saved.task.problem, saved.task.labels, groups)
+    summary = summarize(given, baselines=beside, samples=recipe.evaluate.bootstrap_samples, seed=recipe.train.seed)
     for finding in summary.findings:
         say(f"{finding.level}: {finding.text}")
-    return Evaluated(summary, answered(rows, predictions, saved))
+    return Evaluated(summary, given)
 
 
-def _predictions(saved: SavedModel, rows: Examples, what: str, *, say: Say) -> list[Prediction]:
+def _predictions(saved: SavedModel, rows: Examples, what: str, *, say: Say) -> Iterator[Prediction]:
     """Predict a labelled set, saying now and then how far it has come; some tasks answer only some examples in full."""
     most, chosen, total = saved.task.answered, None, len(rows)
     if most is not None:
@@ -172,7 +173,7 @@ def _predictions(saved: SavedModel, rows: Examples, what: str, *, say: Say) -> l
             said = time.monotonic()
             say(f"{what}: {done:,} of {total:,} examples")
 
-    return list(saved.stream(iter(rows), told, answered=chosen))
+    yield from saved.stream(iter(rows), told, answered=chosen)
 
 
 def _before(saved: SavedModel, rows: Examples, recipe: Recipe, *, seconds: float, say: Say) -> dict[str, Any] | None:
@@ -190,7 +191,7 @@ def _before(saved: SavedModel, rows: Examples, recipe: Recipe, *, seconds: float
         say(f"note: the model as it was before training is not measured: {error}")
         return None
     predictions = _predictions(other, rows, "predicting with the model before training", say=say)
-    return {"before": answers(predictions, saved.task.problem)}
+    return {"before": answers(list(predictions), saved.task.problem)}
 
 
 def baselines_of(train: Examples, rows: Examples, recipe: Recipe, *, say: Say) -> dict[str, list[Target]]:
@@ -227,6 +228,12 @@ def ending_seconds(prepared: Prepared, evaluation: float, *, example: float, bf1
     passes = {name: n + kind.passes_to_answer * (n if most is None else min(n, most)) for name, n in sizes.items()}
     again = passes.get("test", 0.0) * (kind.head_is_pretrained and prepared.recipe.evaluate.baselines)
     perturbed = len(USUAL.get(prepared.dataset.columns.kind, ())) if prepared.recipe.evaluate.robustness else 0
-    final = sum(passes.values()) + again + perturbed * passes.get("test", passes.get("validation", 0.0))
+    explained = EXPLAINERS[kind.inputs].passes if kind.inputs in EXPLAINERS and prepared.recipe.evaluate.analysis else 0
+    final = (
+        sum(passes.values())
+        + again
+        + explained * prepared.recipe.evaluate.attributions
+        + perturbed * passes.get("test", passes.get("validation", 0.0))
+    )
     baseline = min(len(sets["train"]), _BASELINE_MOST) * _BASELINE_SECONDS if prepared.recipe.evaluate.baselines else 0.0
     return each * final * (_FLOAT32_FACTOR if bf16 else 1.0) + baseline + resamples * _RESAMPLE_SECONDS + _FIXED_SECONDS

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from thawline.calls import parse_call
 from thawline.data.examples import Examples
 from thawline.errors import RunError
 from thawline.evaluate.answered import Answered
-from thawline.evaluate.output import read_predictions
+from thawline.evaluate.output import PredictionFile
+from thawline.recipe import Recipe
 from thawline.run.data import dataset_of
 from thawline.run.folder import RunFolder
 from thawline.types import Prediction
@@ -19,7 +24,7 @@ class Kept(NamedTuple):
 
     name: str
     examples: Examples
-    predictions: list[Prediction]
+    predictions: Sequence[Prediction]
 
 
 def kept(folder: RunFolder) -> Kept:
@@ -52,15 +57,30 @@ def set_name(data: Any) -> str:
     return f"on-{Path(data).stem}" if isinstance(data, (str, Path)) else "on-given"
 
 
-def predictions_of(folder: RunFolder, name: str) -> list[Prediction]:
+def predictions_of(folder: RunFolder, name: str) -> PredictionFile:
     """Return the predictions that a run kept of a set; raises RunError where they are gone."""
     path = folder.path / "predictions" / f"{name}.jsonl"
     if not path.is_file():
         raise RunError(f"{path} is gone; give a labelled file with --data FILE.")
-    return list(read_predictions(path))
+    return PredictionFile(path)
 
 
-def answered_by(folder: RunFolder, examples: Examples, predictions: list[Prediction]) -> Answered:
+def grouped(recipe: Recipe, rows: Examples) -> np.ndarray[Any, Any] | None:
+    """Return the number of each example's group, int [N], where the data is split by groups; None where it is not.
+
+    What resembles one another within a group is not independent, so intervals are of draws of whole groups. An example without
+    a group is one by itself.
+    """
+    call = parse_call(recipe.data.split)
+    column = next((str(value) for value in (*call.args, *dict(call.kwargs).values())), None)
+    if call.name != "group" or column is None or column not in rows.table.column_names:
+        return None
+    names = rows.column(column).to_pylist()
+    number: dict[Any, int] = {}
+    return np.array([number.setdefault((place,) if name is None else name, len(number)) for place, name in enumerate(names)])
+
+
+def answered_by(folder: RunFolder, examples: Examples, predictions: Sequence[Prediction]) -> Answered:
     """Return examples beside what the model of a run said of them, whatever the problem."""
     columns = folder.columns()
-    return Answered(examples, predictions, columns.problem, columns.labels)
+    return Answered(examples, predictions, columns.problem, columns.labels, grouped(folder.trained(), examples))

@@ -15,9 +15,9 @@ from thawline.evaluate.repeats import over
 from thawline.evaluate.summary import summarize
 from thawline.recipe import Recipe
 from thawline.recipe.vary import FOLD, SEED
-from thawline.run.analyse import with_labels
 from thawline.run.finish import baselines_of, keep_analysis
 from thawline.run.folder import RunFolder
+from thawline.run.kept import grouped
 from thawline.run.prepare import Prepared, Say
 from thawline.types import Prediction
 
@@ -103,19 +103,12 @@ def pooled(folds: Sequence[Fold], folder: RunFolder, last: Prepared, *, say: Say
     assert [place for _, place, _ in rows] == list(range(len(pool))), "an example is in no fold, or in two"
     write_predictions((cast(Prediction, {**one, "fold": n}) for n, _, one in rows), folder.path / "predictions" / "folds.jsonl")
     predictions = [one for _, _, one in rows]
-    section = summarize(
-        pool,
-        predictions,
-        problem=task.problem,
-        labels=task.labels,
-        baselines=_baselines(folds, recipe, say=say),
-        samples=recipe.evaluate.bootstrap_samples,
-        seed=recipe.train.seed,
-    ).section
+    given = Answered(pool, predictions, task.problem, task.labels, grouped(recipe, pool))
+    beside, samples = _baselines(folds, recipe, say=say), recipe.evaluate.bootstrap_samples
+    section = summarize(given, baselines=beside, samples=samples, seed=recipe.train.seed).section
     each = [(fold.home.read("metrics.json") or {})[HELD] for fold in folds]
     section["over_folds"] = {"n": [one["n"] for one in each], **over(each)}
-    if with_labels(task.problem):
-        keep_analysis(folder, "folds", Answered(pool, predictions, task.problem, task.labels))
+    keep_analysis(folder, "folds", given)
     return section
 
 

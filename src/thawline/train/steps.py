@@ -17,22 +17,33 @@ _PACKED = 1e9
 class Order:
     """The order of `n` examples through all epochs, in steps of `batch_size`; the last step of an epoch may be smaller.
 
-    `lengths` [n] are those of the items; with `by_length` an epoch is ordered so that neighbours are of like length. Where
-    items are `packed`, not padded, nothing is gained by cutting steps more than workers and memory ask for.
+    With `tokens` an epoch has as many steps as it takes for each to hold about so many instead, and `batch_size` is what that
+    is in examples. `lengths` [n] are those of the items; with `by_length` an epoch is ordered so that neighbours are of like
+    length. Where items are `packed`, not padded, nothing is gained by cutting steps more than workers and memory ask for.
     """
 
     def __init__(
-        self, lengths: np.ndarray, batch_size: int, *, seed: int, by_length: bool = False, packed: bool = False
+        self,
+        lengths: np.ndarray,
+        batch_size: int,
+        *,
+        seed: int,
+        by_length: bool = False,
+        packed: bool = False,
+        tokens: int | None = None,
     ) -> None:
-        self.lengths, self.batch_size, self.seed, self.by_length = lengths, batch_size, seed, by_length
+        self.lengths, self.seed, self.by_length, self._tokens = lengths, seed, by_length, tokens
+        whole = max(1, int(lengths.sum()))
+        self._steps = None if tokens is None else min(len(lengths), max(1, -(-whole // tokens)))
+        self.batch_size = batch_size if self._steps is None else -(-len(lengths) // self._steps)
         self._fixed = {"fixed": _PACKED} if packed else {}
         self.longest = int(lengths.max(initial=0))
-        self._epoch: tuple[int, np.ndarray] = (-1, np.empty(0, int))
+        self._epoch: tuple[int, list[np.ndarray]] = (-1, [])
 
     @cached_property
     def steps_per_epoch(self) -> int:
         """Optimiser steps in one pass over the examples."""
-        return -(-len(self.lengths) // self.batch_size)
+        return self._steps or -(-len(self.lengths) // self.batch_size)
 
     def examples(self, step: int) -> np.ndarray:
         """Return the indices of the examples of one step."""
@@ -40,8 +51,17 @@ class Order:
         if self._epoch[0] != epoch:
             lengths = self.lengths if self.by_length else None
             order = epoch_order(len(self.lengths), seed=self.seed, epoch=epoch, lengths=lengths, batch_size=self.batch_size)
-            self._epoch = (epoch, order)
-        return self._epoch[1][place * self.batch_size : (place + 1) * self.batch_size]
+            self._epoch = (epoch, np.split(order, self._cuts(order)))
+        return self._epoch[1][place]
+
+    def _cuts(self, order: np.ndarray) -> np.ndarray:
+        """Return where the steps of an epoch begin, but for the first: equal numbers of examples, or about of tokens."""
+        if self._steps is None:
+            return np.arange(self.batch_size, len(order), self.batch_size)
+        ends, steps = np.cumsum(self.lengths[order]), np.arange(1, self._steps)
+        cuts = np.searchsorted(ends, steps * ends[-1] / self._steps, side="right")
+        cuts = np.maximum.accumulate(np.maximum(cuts - steps, 0)) + steps  # no step is without an example, however long one is
+        return np.asarray(np.minimum(cuts, len(order) - self._steps + steps))
 
     def micro_batches(self, step: int, *, max_examples: int, workers: int = 1) -> list[np.ndarray]:
         """Return the examples of one step, cut into micro-batches of like length that keep `workers` busy; uncut for none."""

@@ -115,7 +115,9 @@ token_classification = Scoring(
     main="f1",
     greater={"precision": True, "recall": True, "f1": True, "token_accuracy": True},
     details=_types,
+    error=lambda terms: (terms[:, 1] + terms[:, 2] - 2 * terms[:, 0]).astype(float),
+    measure="wrong entities",
 )
 """Precision, recall and F1 over all entities, whatever their type, and the share of tokens whose tag is right; beside them
-"types", the same of each type with its support. `true` and `predicted` are one sequence of tags an example, of equal lengths.
-Where a quotient is 0/0 it is 0, as seqeval has it."""
+"types", the same of each type with its support. An example's error is how many entities were missed or wrongly said. `true` and
+`predicted` are one sequence of tags an example, of equal lengths. Where a quotient is 0/0 it is 0, as seqeval has it."""

@@ -54,6 +54,8 @@ text_generation = Scoring(
     _statistic,
     main="loss",
     greater={"loss": False, "perplexity": False, "exact_match": True, "rouge_l": True},
+    error=lambda terms: quotient(terms[:, 0], terms[:, 1]),
+    measure="loss per token",
 )
 """Loss per answer token, and e to its power: perplexity; where texts are there the share that are equal but for spaces, and the
 mean ROUGE-L. `true` are reference texts, None where there is none; `predicted` are predictions with "loss", the negative log

@@ -22,9 +22,12 @@ def ranked(predictions: Sequence[Prediction]) -> list[list[str]] | None:
     >>> ranked([one])
     [['c', 'b', 'f', 'e', 'a']]
     """
-    if any(len(prediction.get("scores", ())) <= TOP for prediction in predictions):
-        return None
-    return [_best(prediction["label"], prediction["scores"]) for prediction in predictions]
+    best = []
+    for prediction in predictions:  # once: they may come from a file
+        if len(prediction.get("scores", ())) <= TOP:
+            return None
+        best.append(_best(prediction["label"], prediction["scores"]))
+    return best
 
 
 def _best(label: str, scores: dict[str, float]) -> list[str]:

@@ -32,6 +32,8 @@ speech_recognition = Scoring(
     lambda terms: Sums(terms.astype(float), _finish),
     main="wer",
     greater={"wer": False, "cer": False, "wer_raw": False},
+    error=lambda terms: _finish(terms.astype(float))["wer"],
+    measure="word error rate",
 )
 """Edits over all examples by words (wer) or characters, spaces included (cer), of the references, after `words.normalize`;
 wer_raw is before it. `true` and `predicted` are texts. In languages without spaces wer is cer, since each character counts as a
