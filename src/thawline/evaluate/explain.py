@@ -40,11 +40,11 @@ class Explainer(NamedTuple):
 
 
 def explain(found: dict[str, Any], answered: Answered, model: Any, *, task: Task | None, limit: int) -> None:
-    """Write pictures and sounds into what `mistakes` found, as data URIs, and attributions of some rows.
+    """Write pictures and sounds into what `mistakes` found, as data URIs, and attributions of the first `limit` examples.
 
     `found` is changed in place: rows get "thumbnail" or "sound", and "attribution" with "method", "target", and "words" or
-    "regions" (rows of numbers); notes are added to its notes. `task` is None where answers are of several models: then nothing is
-    attributed. What the listed answers rest on is what the model says of its own answer, not of the true one.
+    "regions" (rows of numbers); notes are added to its notes. `task` is None where answers are of several models: then
+    nothing is attributed. What is explained is the answer that the model gave, not the true one.
     """
     explainer = EXPLAINERS.get(_kind(answered), EXPLAINERS["tokens"])
     place = {own: i for i, own in enumerate(answered.ids)}

@@ -20,7 +20,6 @@ from thawline.evaluate.output import read_predictions, write_predictions
 from thawline.evaluate.slices import slices
 from thawline.evaluate.thresholds import thresholds
 from thawline.models.heads import output_layer
-from thawline.models.load import quiet
 from thawline.recipe import Recipe
 from thawline.run.folder import RunFolder
 from thawline.run.predictor import THRESHOLDS, SavedModel
@@ -41,8 +40,7 @@ def calibrate(saved: SavedModel, chosen: Sequence[Example], held: Sequence[Examp
     first = Answered(chosen, saved(chosen), saved.task.problem, saved.task.labels)
     found = fit_temperature(first)
     fold_temperature(output_layer(saved.model, len(saved.task.labels)), found)
-    with quiet():
-        saved.model.save_pretrained(folder.model)
+    saved.save(folder)
     if first.several:
         rows = thresholds(rescaled(first, found))["labels"]
         cuts = {row["label"]: row["threshold"] for row in rows}

@@ -15,6 +15,7 @@ from torch import nn
 from thawline.errors import RecipeError, did_you_mean
 from thawline.evaluate.metrics import GREATER, METRICS, main_metric
 from thawline.evaluate.predict import measure
+from thawline.models.layout import is_convolutional
 from thawline.models.load import load_model
 from thawline.models.stages import Stages, extended, find_stages, marked
 from thawline.models.trace import evaluating
@@ -90,8 +91,9 @@ def fitted(prepared: Prepared, model: Any, stages: Stages, *, say: Say) -> Assem
     groups = without_fixed(chosen.groups(stages), model)
     if recipe.train.learning_rate == "auto":
         head_only = all(group.stage == len(stages) - 1 for group in groups)
-        rate = learning_rate(prepared.config, head_only=head_only, times=chosen.rate)
-        say(f"note: train.learning_rate is {rate:g}, from the strategy and the model's width")
+        convolutional = is_convolutional(model)
+        rate = learning_rate(prepared.config, head_only=head_only, times=chosen.rate, convolutional=convolutional)
+        say(f"note: train.learning_rate is {rate:g}, from the strategy and the model's {'kind' if convolutional else 'width'}")
         recipe = recipe_from(recipe, train={"learning_rate": rate})
     return Assembled(recipe, model, stages, chosen, groups)
 

@@ -5,8 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 
-def learning_rate(config: Any, *, head_only: bool, times: float = 1.0) -> float:
+_MOST = 5e-4
+
+
+def learning_rate(config: Any, *, head_only: bool, times: float = 1.0, convolutional: bool = False) -> float:
     """Return the peak learning rate for a model: 1e-3 for a head alone, else 3e-5·(768/width)^1.5, to one digit, at most 5e-4.
+
+    A convolutional network has no one width, and takes 5e-4.
 
     That is for all weights; where few learn in all of it, it is `times` as high.
 
@@ -15,6 +20,8 @@ def learning_rate(config: Any, *, head_only: bool, times: float = 1.0) -> float:
     """
     if head_only:
         return 1e-3
+    if convolutional:
+        return float(f"{times * _MOST:.0e}")
     width: int = getattr(config, "hidden_size", None) or getattr(config, "d_model", None) or 768
-    rate = min(3e-5 * (768 / width) ** 1.5, 5e-4)
+    rate = min(3e-5 * (768 / width) ** 1.5, _MOST)
     return float(f"{times * rate:.0e}")

@@ -56,13 +56,15 @@ def passes(order: Order, *, rows: int, workers: int) -> Passes:
 
 def held_by(assembled: Assembled, data: Supervised) -> float | None:
     """Return what `thawline.train.forecast.held_bytes` finds, or None for a model of token ids, of which it is known."""
-    batch = data.batch(np.arange(min(2, len(data))))
+    first = np.arange(min(2, len(data)))
+    batch, positions = data.batch(first), int(data.lengths[first].sum())
     if "input_ids" in batch.inputs:
         return None
     kind = next(assembled.model.parameters()).dtype
     inputs = {name: value.to(kind) if value.is_floating_point() else value for name, value in batch.inputs.items()}
     with evaluating(assembled.model):
-        return held_bytes(assembled.model, assembled.groups, replace(batch, inputs=inputs), forward=data.task.forward)
+        looked = replace(batch, inputs=inputs)
+        return held_bytes(assembled.model, assembled.groups, looked, positions=positions, forward=data.task.forward)
 
 
 def foresight(prepared: Prepared, assembled: Assembled, light: Light, *, frozen: Frozen, decisions: Decisions) -> Facts:

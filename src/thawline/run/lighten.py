@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from thawline.calls import parse_call
+from thawline.models.layout import fast_layout, usual_layout
 from thawline.models.rows import Rows, embedding_of, touched
 from thawline.models.trace import evaluating
 from thawline.recipe import Recipe
@@ -33,8 +34,7 @@ class Light:
     def restore(self) -> None:
         """Put float32 weights, their usual layout and the whole vocabulary back."""
         self.masters.restore()
-        if _convolves(self.model):
-            self.model.to(memory_format=torch.contiguous_format)
+        usual_layout(self.model)
         if self.rows is not None:
             self.rows.widen()
 
@@ -42,8 +42,7 @@ class Light:
 def lighten(prepared: Prepared, assembled: Assembled, device: Device, *, decisions: Decisions, say: Say) -> Light:
     """Lighten a model in place, where that leaves the result as it is, and say so."""
     rows = narrowed(prepared, assembled, say)
-    if _convolves(assembled.model):
-        assembled.model.to(memory_format=torch.channels_last)  # in which convolutions take half of the time
+    fast_layout(assembled.model)
     wanted = decisions.get("bf16_weights")
     if wanted is None:
         wanted = decisions["bf16"] and device.device.type == "cpu" and not _penalised(assembled.recipe)
@@ -67,10 +66,6 @@ def narrowed(prepared: Prepared, assembled: Assembled, say: Say) -> Rows | None:
         return None
     say(f"note: {len(used):,} of {len(module.weight):,} rows of the word embeddings are in use; the others only decay")
     return Rows(model, used)
-
-
-def _convolves(model: Any) -> bool:
-    return any(isinstance(module, torch.nn.Conv2d) for module in model.modules())
 
 
 def _learns(weight: torch.Tensor, assembled: Assembled) -> bool:

@@ -13,7 +13,8 @@ import torch
 
 from thawline.errors import ModelError, RunError
 from thawline.evaluate.predict import predict
-from thawline.models.load import load_config, load_model, load_processor
+from thawline.models.layout import fast_layout, usual_layout
+from thawline.models.load import load_config, load_model, load_processor, quiet
 from thawline.recipe import Recipe
 from thawline.run.folder import RunFolder
 from thawline.run.prepare import processor_of, source_of
@@ -50,11 +51,19 @@ class SavedModel:
         self.dtype = dtype or recipe.predict.dtype
         kept = getattr(torch, self.dtype)
         self.model: Any = load_model(str(folder.model), kind.head_class(config), config, seed=0, dtype=kept).model.to(device)
+        fast_layout(self.model)
         self.batch_size = recipe.predict.batch_size or 64
 
     def __call__(self, examples: Sequence[Example]) -> list[Prediction]:
         """Return one prediction an example, in the order given."""
         return list(self.stream(iter(examples)))
+
+    def save(self, folder: RunFolder) -> None:
+        """Write the model as it is now in the place of the run's."""
+        usual_layout(self.model)
+        with quiet():
+            self.model.save_pretrained(folder.model)
+        fast_layout(self.model)
 
     def untrained(self, recipe: Recipe) -> SavedModel:
         """Return the same with the weights, and the processor, that training began from.
@@ -71,6 +80,7 @@ class SavedModel:
         if found.anew:
             raise ModelError(f"{name} had no head before it was trained.")
         other.model = found.model.to(parameter.device)
+        fast_layout(other.model)
         if recipe.model.add_tokens:
             other.task.resize(other.model)
         other.task.start(other.model, None)

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from thawline.data.encoded import length_of
 from thawline.memory import KERNEL_CACHES
 from thawline.strategies.base import Groups
 from thawline.types import Batch
@@ -126,8 +125,10 @@ def vocabulary(model: Any) -> int:
     return int(getattr(head, "out_features", 0))
 
 
-def held_bytes(model: nn.Module, groups: Groups, batch: Batch, *, forward: Callable[[nn.Module, Batch], Any]) -> float:
-    """Return the bytes that one position of an example keeps for the backward pass, by looking at a batch that is run once."""
+def held_bytes(
+    model: nn.Module, groups: Groups, batch: Batch, *, positions: int, forward: Callable[[nn.Module, Batch], Any]
+) -> float:
+    """Return the bytes that one of a batch's `positions` keeps for the backward pass, by looking at what one pass keeps."""
     learned = {name for group in groups for name in group.parameters}
     named = dict(model.named_parameters())
     before = {name: parameter.requires_grad for name, parameter in named.items()}
@@ -147,7 +148,6 @@ def held_bytes(model: nn.Module, groups: Groups, batch: Batch, *, forward: Calla
     finally:
         for name, parameter in named.items():
             parameter.requires_grad_(before[name])
-    positions = sum(length_of(item) for item in batch.items)
     return _SPARE * sum(seen.values()) / positions
 
 
