@@ -108,7 +108,6 @@ def test_dropout_above_is_that_of_a_straight_run(name: str) -> None:
 
 
 def test_timm_through_transformers() -> None:
-    pytest.importorskip("timm", reason="timm is not installed")
     from transformers import TimmWrapperConfig, TimmWrapperForImageClassification
 
     torch.manual_seed(0)

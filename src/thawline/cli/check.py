@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,11 +12,13 @@ import typer
 from thawline.cli import show
 from thawline.cli.labels import look_at_labels, refuse_output
 from thawline.cli.runs import folder_of, recipe_of
-from thawline.errors import UserError
+from thawline.errors import DataError, ThawlineError, UserError
 
 if TYPE_CHECKING:
+    from thawline.data.dataset import Dataset
     from thawline.recipe import Recipe
     from thawline.run.folder import RunFolder
+    from thawline.types import Finding
 
 
 def check(data: str, settings: list[str] | None, *, labels: Path | None, curve: bool) -> None:
@@ -31,8 +34,9 @@ def check(data: str, settings: list[str] | None, *, labels: Path | None, curve: 
     if run is not None and (labels or curve) and not run.finished:
         raise UserError(f"{data} is not finished, so it has no report yet. Type: thawline resume {data}")
     dataset = dataset_of(recipe)
-    show.result(show.findings_table(dataset.findings))
-    stops = sum(finding.level == "stop" for finding in dataset.findings)
+    findings = (*dataset.findings, *_cut_off(recipe, dataset))
+    show.result(show.findings_table(findings))
+    stops = sum(finding.level == "stop" for finding in findings)
     if stops:
         show.error_line(f"{stops} of these would stop the training.")
         raise typer.Exit(2)
@@ -44,6 +48,23 @@ def check(data: str, settings: list[str] | None, *, labels: Path | None, curve: 
 
         refuse_unlabelled(dataset, curve=curve)
         look_at_labels(recipe, dataset, labels=labels, curve=curve, run=run)
+
+
+def _cut_off(recipe: Recipe, dataset: Dataset) -> Sequence[Finding]:
+    """Return what truncation would lose, which only a model's tokenizer can tell; a note where there is none at hand."""
+    from thawline.data.examples import FILES
+    from thawline.run.prepare import prepare
+    from thawline.types import Finding
+
+    known = dataset.columns
+    if known.kind in FILES or known.problem == "unlabelled" or any(finding.level == "stop" for finding in dataset.findings):
+        return ()
+    try:
+        return prepare(recipe, lambda text: None, dataset=dataset).findings[len(dataset.findings) :]
+    except DataError as reason:
+        return (Finding("stop", "truncation", str(reason)),)
+    except ThawlineError as reason:
+        return (Finding("note", "truncation", f"whether texts are cut off was not looked at: {reason}"),)
 
 
 def _wanted(data: str, settings: list[str] | None) -> tuple[RunFolder | None, Recipe]:
