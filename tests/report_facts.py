@@ -3,21 +3,21 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import yaml
 
-from thawline.evaluate.abstain import abstention
 from thawline.evaluate.answered import Answered
-from thawline.evaluate.calibrate import calibration, fit_temperature
-from thawline.evaluate.classes import classes
-from thawline.evaluate.conformal import conformal
-from thawline.evaluate.curves import curves
+from thawline.evaluate.calibrate import fit_temperature, rescaled
 from thawline.evaluate.mistakes import mistakes
-from thawline.evaluate.slices import slices
+from thawline.evaluate.output import write_predictions
 from thawline.evaluate.summary import summarize
+from thawline.recipe import recipe_from
 from thawline.report import RunFacts
+from thawline.run.analyse import analyse
+from thawline.run.folder import RunFolder
 from thawline.types import Example, Prediction
 
 LABELS = ("ABBR", "DESC", "ENTY", "HUM", "LOC", "NUM")
@@ -114,17 +114,15 @@ def made(
 
 
 def _analysis(test: Answered, validation: Answered, labels: Sequence[str]) -> dict[str, Any]:
-    temperature = fit_temperature(validation)
-    found = {
-        "classes": classes(test, samples=50),
-        "curves": curves(test),
-        "calibration": calibration(test, temperature, samples=50),
-        "abstention": abstention(validation, test),
-        "conformal": conformal(validation, test),
-        "slices": slices(test),
-        "mistakes": _mistakes(test),
-        "robustness": _robustness(test),
-    }
+    """Return what a run would keep of these answers: by its own code, of scores that have the temperature in them."""
+    temperature, recipe = fit_temperature(validation), recipe_from({"data": {"path": "x"}}, evaluate={"bootstrap_samples": 50})
+    with TemporaryDirectory() as place:
+        folder, held = RunFolder(place), rescaled(validation, temperature)
+        said: Any = ({**one, "true": row["label"]} for row, one in zip(held.examples, held.predictions, strict=True))
+        write_predictions(said, folder.path / "predictions" / "calibration.jsonl")
+        fitted = {"temperature": temperature.tolist(), "n": len(validation)}
+        found = analyse(rescaled(test, temperature), folder, recipe, name="test", fitted=fitted)
+    found |= {"mistakes": _mistakes(test), "robustness": _robustness(test)}
     curve = [{"size": size, "error": size**-0.3, "interval": [0.9 * size**-0.3, 1.1 * size**-0.3]} for size in (50, 100, 200)]
     gain = {"value": 0.02, "low": 0.01, "high": 0.03}
     learning = {"points": curve, "curve": curve, "times": 2.0, "gain": gain, "sure": True, "words": "More labels help."}

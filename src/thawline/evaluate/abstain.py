@@ -44,7 +44,8 @@ def abstention(
         row["text"] = _sentence(row, len(calibration), sure)
         rows.append(row)
     curve = _curve(calibration if test is None else test)
-    return {"n": len(calibration), "sure": sure, "targets": rows, "curve": curve} | ({"n_test": len(test)} if test else {})
+    found = {"n": len(calibration), "sure": sure, "targets": rows, "curve": curve, "notes": (test or calibration).notes}
+    return found if test is None else {**found, "n_test": len(test)}
 
 
 def find_threshold(confidence: Array, right: Array, *, target: float, sure: float = SURE) -> float | None:

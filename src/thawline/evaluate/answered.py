@@ -27,6 +27,10 @@ ANSWER = {
     "speech_recognition": "text",
 }
 """The key of a prediction that is compared with the target; of other problems it is the whole prediction."""
+_DEPENDENT = (
+    "This is for examples that are independent of one another. The data is split by groups whose examples may resemble one "
+    "another, so it is less sure than it says."
+)
 
 
 def answers(predictions: Sequence[Prediction], problem: str) -> list[Any]:
@@ -75,6 +79,11 @@ class Answered:
     def several(self) -> bool:
         """Whether an example may have several labels at once."""
         return self.problem == "multi_label_classification"
+
+    @property
+    def notes(self) -> list[str]:
+        """What has to be said where a method takes the examples to be independent: something of examples in groups."""
+        return [_DEPENDENT] if self.groups is not None and len(np.unique(self.groups)) < len(self) else []
 
     @cached_property
     def ids(self) -> list[str]:

@@ -82,19 +82,25 @@ def fold_temperature(layer: Any, temperature: Sequence[float] | Array) -> None:
             layer.bias.copy_(layer.bias.double() / factor)
 
 
-def calibration(answered: Answered, temperature: Array | None = None, *, samples: int = 1000, seed: int = 0) -> dict[str, Any]:
+def calibration(
+    answered: Answered, temperature: Array | None = None, *, folded: bool = False, samples: int = 1000, seed: int = 0
+) -> dict[str, Any]:
     """Return how well the scores are calibrated, "before" and, with `temperature`, "after" it, on data that did not fit it.
 
-    Of each: `ece` and `ece_equal_mass`, the expected calibration error of the answer's score (several labels: of every label's)
+    With `folded` the scores are of a model that has the temperature in it: they are "after", and it is taken out for "before".
+
+    Of both: `ece` and `ece_equal_mass`, the expected calibration error of the answer's score (several labels: of every label's)
     with "_debiased" and "_ci95" (see `reliability`), `brier` (the squared distance of scores and truth, 0 to 2; several: their
     mean over labels), `nll` (natural logarithm, of examples with known labels) with bootstrap intervals, and the bins of the
     reliability diagrams. "change" has after minus before, paired. With several labels, "labels" has the like for each.
     """
     sides = {"before": np.asarray(answered.scores, dtype=float)}
     if temperature is not None:
-        sides["after"] = rescale(answered.scores, temperature, several=answered.several)
+        other = rescale(answered.scores, 1 / temperature if folded else temperature, several=answered.several)
+        sides = {"before": other, "after": sides["before"]} if folded else {**sides, "after": other}
     result: dict[str, Any] = {"n": len(answered), "unknown": int(answered.unknown.sum()), "bins": BINS}
     result["temperature"] = None if temperature is None else _named(answered, temperature)
+    result["notes"] = answered.notes
     ends = _proper(answered, sides, samples=samples, seed=seed)
     for side, scores in sides.items():
         result[side] = {**_errors(answered, scores), **ends[side]}

@@ -52,7 +52,8 @@ def conformal(
             row["test"] = _outcome(other, threshold, test.labels)
         row["splits"] = _splits(pooled, level, splits=splits, seed=seed)
         rows.append(row)
-    found = {"n": len(calibration), "method": "risk control" if calibration.several else "LAC", "levels": rows}
+    method = "risk control" if calibration.several else "LAC"
+    found = {"n": len(calibration), "method": method, "levels": rows, "notes": (test or calibration).notes}
     return found if test is None else {**found, "n_test": len(test)}
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from thawline.evaluate.answered import Answered, Array
+from thawline.evaluate.areas import DRAWS, MOST, area_intervals
 
 MAX_POINTS = 100
 MANY = 20
@@ -17,14 +18,15 @@ _AREA = 5e-4  # half of what thinning may change
 _Curve = tuple[Array, Array]
 
 
-def curves(answered: Answered) -> dict[str, Any]:
+def curves(answered: Answered, *, samples: int = DRAWS, seed: int = 0) -> dict[str, Any]:
     """Return the ROC and the precision-recall curve of each class against the rest, of their mean, and the areas.
 
     Areas are scikit-learn's `roc_auc_score` and `average_precision_score`, None where a class has no examples, or (ROC) has
-    all. A curve is a list of points [x, y] to be joined by straight lines: x is the false positive rate, or recall. It has
-    MAX_POINTS points or little more, and encloses the area to 1e-3. "macro" is the mean over classes that have a curve; with
-    more than MANY classes "micro" takes the decisions of all for those of one. With more than MAX_DRAWN, only the classes of
-    least average precision have points.
+    all; "_ci95" are their bootstrap intervals (see `area_intervals`) of "draws" draws, at most DRAWS; of more than MOST
+    scores there are none. A curve is a list of points [x, y] to be joined by straight lines: x is the false positive rate, or
+    recall. It has MAX_POINTS points or little more, and encloses the area to 1e-3. "macro" is the mean over classes that have a
+    curve; with more than MANY classes "micro" takes the decisions of all for those of one. With more than MAX_DRAWN, only the
+    classes of least average precision have points.
 
     >>> examples = [{"id": str(i), "label": "ab"[i % 2]} for i in range(4)]
     >>> scores = [0.9, 0.2, 0.4, 0.6]
@@ -36,15 +38,30 @@ def curves(answered: Answered) -> dict[str, Any]:
     true, scores = answered.hot, answered.scores
     found = [_one(true[:, place], scores[:, place]) for place in range(len(answered.labels))]
     rows = [{"label": label, **_entry(one)} for label, one in zip(answered.labels, found, strict=True)]
-    result = {"n": len(answered), "classes": rows, "macro": _entry(_macro(found))}
+    result: dict[str, Any] = {"n": len(answered), "classes": rows, "macro": _entry(_macro(found))}
     if len(rows) > MANY:
         result["micro"] = _entry(_one(true.ravel(), scores.ravel()))
+    notes = _with_intervals(result, answered, samples=min(samples, DRAWS), seed=seed)
     if len(rows) > MAX_DRAWN:
         worst = sorted(range(len(rows)), key=lambda k: (rows[k]["average_precision"] is None, rows[k]["average_precision"]))
         for place in worst[MAX_DRAWN:]:
             rows[place] |= {"roc": None, "precision_recall": None}
-        result["note"] = f"Of {len(rows)} classes, the {MAX_DRAWN} of least average precision have curves."
-    return result
+        notes.append(f"Of {len(rows)} classes, the {MAX_DRAWN} of least average precision have curves.")
+    return {**result, "note": " ".join(notes)} if notes else result
+
+
+def _with_intervals(result: dict[str, Any], answered: Answered, *, samples: int, seed: int) -> list[str]:
+    """Put intervals beside the areas of a result; return what is to be said where that would take too long."""
+    decisions = len(answered) * len(answered.labels) * (2 if "micro" in result else 1)
+    result["draws"] = samples if decisions <= MOST else None
+    if decisions > MOST:
+        return [f"The areas have no intervals: to draw {decisions:,} scores anew would take too long (over {MOST:,})."]
+    found = area_intervals(answered, micro="micro" in result, samples=samples, seed=seed)
+    entries = [(str(place), row) for place, row in enumerate(result["classes"])]
+    entries += [(name, result[name]) for name in ("macro", "micro") if name in result]
+    for name, entry in entries:
+        entry.update(found[name])
+    return []
 
 
 def thin(x: Array, y: Array, *, most: int = MAX_POINTS, area: float = _AREA) -> _Curve:

@@ -48,11 +48,21 @@ def bootstrap(
     >>> print(f"{low:.1f} < {values.mean():.1f} < {high:.1f}")
     43.8 < 49.5 < 55.0
     """
+    drawn = resampled(statistic, n, samples=samples, seed=seed, groups=groups)
+    return {name: interval(values) for name, values in drawn.items()}
+
+
+def resampled(statistic: Statistic, n: int | Array, *, samples: int, seed: int, groups: Array | None) -> dict[str, Array]:
+    """Return each metric of `statistic` in each draw, [samples]; the arguments are those of `bootstrap`."""
     assert samples > 0
     drawn = [statistic(counts) for counts in _stacked(_draws(n, samples=samples, seed=seed, groups=groups))]
-    tails = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
-    ends = {name: np.quantile(np.concatenate([some[name] for some in drawn]), tails) for name in drawn[0]}
-    return {name: (float(low), float(high)) for name, (low, high) in ends.items()}
+    return {name: np.concatenate([some[name] for some in drawn]) for name in drawn[0]}
+
+
+def interval(values: Array) -> tuple[float, float]:
+    """Return the ends between which the middle LEVEL of draws, [S], lie."""
+    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
 
 
 def paired_difference(

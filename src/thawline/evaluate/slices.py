@@ -57,7 +57,7 @@ def slices(answered: Answered, *, limit: int = 20, samples: int = 5, seed: int =
         {**_row(answered, one, found, samples=samples), "p": worse[id(one)], "also": also[:samples]}
         for one, also in shown[:limit]
     ]
-    notes += _told(answered, shown, len(worse) - len(shown), limit=limit)
+    notes += [*_told(answered, shown, len(worse) - len(shown), limit=limit), *answered.notes]
     return out | {"permutations": searched.permutations, "slices": rows, "notes": notes}
 
 

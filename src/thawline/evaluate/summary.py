@@ -59,6 +59,7 @@ def summarize(
     compared = {name: terms for name, terms in kept.items() if name != "majority"}
     intervals = _intervals(scoring, compared, groups=groups, samples=samples, seed=seed) if samples else {}
     section: dict[str, Any] = {**own, "n": len(true)}
+    section |= {"groups": len(np.unique(groups))} if groups is not None else {}
     section |= {f"{metric}_ci95": list(intervals[metric]) for metric in own if intervals}
     section |= scoring.details(true, model) if scoring.details else {}
     for name, theirs in beside.items():

@@ -12,6 +12,7 @@ from thawline.report.svg import Bars, Heat, Lines, Series
 MAX_CLASSES = 24
 """Classes in a picture; tables have more."""
 _MEASURES = ("precision", "recall", "f1")
+_FEW = "The means, and the classes of least average precision."
 
 
 def classes(found: Facts, path: str) -> Sequence[Block]:
@@ -87,13 +88,15 @@ def curves(found: Facts, path: str) -> Sequence[Block]:
     table = [
         [
             row["label"],
-            Num(row.get("roc_area"), key=f"{path}.classes.{place}.roc_area"),
-            Num(row.get("average_precision"), key=f"{path}.classes.{place}.average_precision"),
+            *(
+                Interval(Num(row.get(area), key=f"{path}.classes.{place}.{area}"), *(row.get(f"{area}_ci95") or ()))
+                for area in ("roc_area", "average_precision")
+            ),
         ]
         for place, row in enumerate(rows)
     ]
-    about = (
-        "Each class against the rest." if len(drawn) == len(known) else "The means, and the classes of least average precision."
-    )
+    about = "Each class against the rest." if len(drawn) == len(known) else _FEW
+    if found.get("draws"):
+        about += f" Brackets hold 95 % intervals of the areas, of {found['draws']} draws."
     areas = Table("Areas", ["class", "area under ROC", "average precision"], table)
     return [Paragraph([about, f" {found['note']}" if found.get("note") else ""], "quiet"), Side(charts), areas]

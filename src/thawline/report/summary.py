@@ -131,8 +131,8 @@ def _warnings(facts: RunFacts) -> Iterator[Sentence]:
     if facts.measured is None:
         yield ["Nothing was measured: the data has neither a test nor a validation split. How good the model is, nobody knows."]
     elif facts.measured == "validation":
-        yield ["There is no test split: these numbers are of the validation split, which also chose the best checkpoint, "
-               "so they are somewhat too good."]  # fmt: skip
+        yield ["There is no test split: these numbers are of the validation split, which also chose the best checkpoint"
+               f"{_thresholds(facts)}, so they are somewhat too good."]  # fmt: skip
     if facts.measured == "folds":
         yield ["There is no test split: these numbers are of models that were trained in the same way on fewer examples, each "
                "measured on those that it did not learn from; the model itself learned from them."]  # fmt: skip
@@ -146,6 +146,12 @@ def _warnings(facts: RunFacts) -> Iterator[Sentence]:
     made = next((text for _, name, text in facts.findings if name == "split" and text.startswith(f"{facts.measured}:")), None)
     if made:
         yield [f"The {facts.measured} set was cut from the same data ({made}): on data from elsewhere the model may do worse."]
+
+
+def _thresholds(facts: RunFacts) -> str:
+    """What else the validation split chose: thresholds of labels that go together, where examples were held back beside it."""
+    several = get(facts.data, "columns", "problem") == "multi_label_classification"
+    return " and from which score on each label is given" if several and get(facts.data, "splits", "calibration") else ""
 
 
 def _findings(facts: RunFacts) -> Iterator[Sentence]:

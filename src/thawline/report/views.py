@@ -10,7 +10,7 @@ from typing import Any
 from thawline.report.blocks import Block, Cell, Interval, Num, Paragraph, Section, Side, Table
 from thawline.report.facts import Facts, RunFacts, get
 from thawline.report.svg import Bars, Lines, Point, Series, thin
-from thawline.report.words import BASELINES, duration, listed, main_of, metric_name, metrics_of, set_name
+from thawline.report.words import BASELINES, drawn, duration, listed, main_of, metric_name, metrics_of, set_name
 
 
 def metrics(facts: RunFacts) -> Section | None:
@@ -29,9 +29,8 @@ def metrics(facts: RunFacts) -> Section | None:
         title = f"{metric_name(main)}, on the {set_name(facts.measured)} set"
         intervals = [tuple(ends) if ends else None, *(None for _ in names)]
         blocks.insert(0, Bars(title, ["this model", *names], values, metric_name(main), intervals, unit))
-    about = (
-        "Brackets hold 95 % intervals, of a bootstrap over examples; a difference is decided where its interval leaves out 0."
-    )
+    about = f"Brackets hold 95 % intervals, of a bootstrap over {drawn(facts)}; "
+    about += "a difference is decided where its interval leaves out 0."
     return Section("metrics", "Metrics", [Paragraph([about], "quiet"), *blocks]) if blocks else None
 
 
@@ -118,6 +117,11 @@ def plan(facts: RunFacts) -> Section | None:
     train, blocks = facts.metrics.get("train", {}), list[Block]()
     pairs = [
         ("steps", Num(facts.plan.get("steps"), ",.0f", "plan.steps"), Num(train.get("steps"), ",.0f", "metrics.train.steps")),
+        (
+            "seconds of training",
+            Num(train.get("predicted_seconds"), ",.1f", "metrics.train.predicted_seconds"),
+            Num(train.get("seconds"), ",.1f", "metrics.train.seconds"),
+        ),
         (
             "memory at the peak, MB",
             Num(train.get("predicted_peak_memory_mb"), ",.0f", "metrics.train.predicted_peak_memory_mb"),

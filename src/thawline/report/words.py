@@ -62,15 +62,22 @@ def metrics_of(section: Facts) -> list[str]:
 def main_of(facts: RunFacts) -> str | None:
     """Return the metric that a run is judged by: the recipe's, else the problem's, else the first that was measured."""
     known = metrics_of(facts.section)
-    asked = [get(facts.recipe, "train", "metric_for_best_model")]
+    asked = [str(get(facts.recipe, "train", "metric_for_best_model")).removeprefix("eval_")]
+    problem = get(facts.data, "columns", "problem") or get(facts.recipe, "task", "problem")
     with suppress(KeyError, UserError):  # a problem that is judged by metrics of its own
-        asked.append(main_metric(str(get(facts.recipe, "task", "problem"))))
+        asked.append(main_metric(str(problem)))
     return next((name for name in [*asked, *known] if name in known), None)
 
 
 def set_name(name: str | None) -> str:
     """Return how people call a set of metrics.json."""
     return "out-of-fold" if name == "folds" else str(name)
+
+
+def drawn(facts: RunFacts) -> str:
+    """Return what the bootstrap drew for the intervals of the measured set."""
+    split = get(facts.recipe, "data", "split")
+    return f"whole groups of examples (data.split={split})" if facts.section.get("groups") else "examples"
 
 
 def measured(facts: RunFacts, metric: str) -> Interval:

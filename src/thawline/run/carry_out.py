@@ -12,6 +12,7 @@ import torch
 from thawline.errors import MachineError, RunError
 from thawline.memory import PeakMemory, available_bytes
 from thawline.recipe import Recipe, grid_of
+from thawline.run.ahead import Ahead
 from thawline.run.assemble import Assembled, Decisions, Footing, assemble, decide, judge_of, loop_of
 from thawline.run.below import cuts_of, prefix_of, with_views
 from thawline.run.finish import ending_seconds, measure_saved, save, train_section
@@ -247,7 +248,10 @@ class Job:
     def _observers(self, loop: Loop) -> list[Observer]:
         observers: list[Observer] = []
         if self.device.is_main:
-            observers.append(history(self.folder.path / "history.jsonl", loop.state.step))
+            observers += [
+                history(self.folder.path / "history.jsonl", loop.state.step),
+                Ahead(self.folder, loop, self.assembled),
+            ]
         if self.progress and self.device.is_main:
             observers.append(self.shared.bar(loop.judge.metric) if self.shared else ProgressBar(loop.judge.metric))
         if self.device.device.type == "cpu":

@@ -105,7 +105,7 @@ def keep_analysis(
     found: dict[str, Any] = {"metrics": metrics} if metrics is not None else {}
     if recipe.evaluate.analysis and analysable(given.problem):
         # What answers of several models promise is not what one does.
-        found |= analyse(given, folder if saved is not None else None, recipe, fitted=fitted)
+        found |= analyse(given, folder if saved is not None else None, recipe, name=name, fitted=fitted)
         model = saved.model if saved is not None else None
         task = saved.task if saved is not None else None
         explain(found["mistakes"], given, model, task=task, limit=recipe.evaluate.attributions)

@@ -116,6 +116,8 @@ def beside(plan: Mapping[str, Any] | None, frozen: Frozen, *, whole: bool) -> Fa
     found: Facts = {}
     if plan is not None:
         found["predicted_peak_memory_mb"] = plan["memory_mb"]["peak"]
+        if "seconds" in plan:
+            found["predicted_seconds"] = plan["seconds"]["train"]
     prefix = frozen.prefix
     if prefix.cuts:
         store = (plan or {}).get("store", [])
