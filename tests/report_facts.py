@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,6 +14,7 @@ from thawline.evaluate.answered import Answered
 from thawline.evaluate.calibrate import fit_temperature, rescaled
 from thawline.evaluate.mistakes import mistakes
 from thawline.evaluate.output import write_predictions
+from thawline.evaluate.repeats import over
 from thawline.evaluate.summary import summarize
 from thawline.recipe import recipe_from
 from thawline.report import RunFacts
@@ -24,6 +26,7 @@ LABELS = ("ABBR", "DESC", "ENTY", "HUM", "LOC", "NUM")
 PICTURE = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
+SOUND = "data:audio/wav;base64,UklGRiQAAABXQVZFZm10IBAAAAABAAEAgD4AAAB9AAACABAAZGF0YQAAAAA="
 HOSTILE = (
     "</script><script>hacked=1</script>",
     '"><img src=x onerror=hacked=1>',
@@ -148,9 +151,27 @@ def _mistakes(test: Answered) -> dict[str, Any]:
             for k, (start, word) in enumerate(spans)
         ]
         row["attribution"] = {"method": "occlusion", "words": words}
-    found["hardest"][0]["thumbnail"] = PICTURE
-    found["hardest"][1]["sound"] = "data:audio/wav;base64,UklGRiQAAABXQVZFZm10IBAAAAABAAEAgD4AAAB9AAACABAAZGF0YQAAAAA="
+    found["hardest"][0] |= {"thumbnail": PICTURE, "attribution": {"method": "occlusion", "regions": _regions(7, 7)}}
+    found["hardest"][1] |= {"sound": SOUND, "attribution": {"method": "occlusion", "regions": _regions(1, 20)}}
     return found
+
+
+def _regions(rows: int, columns: int) -> list[list[float]]:
+    """Return contributions of all shades, for and against."""
+    return np.linspace(-1, 1, rows * columns).reshape(rows, columns).tolist()
+
+
+def whole(n: int = 300) -> RunFacts:
+    """Return the facts of a run that has all that a report shows: what `made` has, folds, near duplicates, another set."""
+    facts = made(n)
+    test = facts.metrics["test"]
+    folds = {**test, "over_folds": {"n": [n // 2, n // 2], **over([test, test])}}
+    one = {"id": "t1", "split": "test", "text": "So good!", "label": "a", "similarity": 0.9}
+    like = {"id": "r7", "text": "so good", "label": "b"}
+    twice = {"n": n, "found": 1, "words": f"1 of {n}.", "examples": [{**one, "like": like}]}
+    other = {"metrics": test, **facts.analysis["test"]}
+    analysis = {**facts.analysis, "near_duplicates": twice, "on-other": other}
+    return replace(facts, metrics={**facts.metrics, "folds": folds}, analysis=analysis)
 
 
 def _robustness(test: Answered) -> dict[str, Any]:

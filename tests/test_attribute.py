@@ -172,3 +172,22 @@ def test_sounds(name: str) -> None:
     found = attribute_sound(medium_of(name), inputs, parts=5)
     assert len(found["contributions"]) == 5
     assert any(found["contributions"])
+
+
+def test_only_the_real_part_of_a_sound_is_divided() -> None:
+    class Late(nn.Module):
+        """The mean of what is heard, the padding behind it too."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(1))
+            self.config = SimpleNamespace(id2label={0: "late"})
+
+        def forward(self, input_features: Tensor) -> Any:
+            return SimpleNamespace(logits=input_features.mean((1, 2))[:, None] * self.weight)
+
+    inputs = {"input_features": torch.ones(1, 8, 100)}
+    found = attribute_sound(Late(), inputs, parts=5, share=0.25)
+    assert found["contributions"] == pytest.approx([0.05] * 5)
+    json.dumps(found, allow_nan=False)
+    assert attribute_sound(Late(), inputs, parts=20, share=0.03)["contributions"] == pytest.approx([0.01] * 3)

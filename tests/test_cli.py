@@ -109,6 +109,7 @@ def test_train_says_what_came_of_it(thawline: Thawline, table: Path) -> None:
     assert "f1_macro" in out and "tfidf" in out and "the model minus tfidf is" in out
     assert out.strip().startswith("test, n = 12")
     assert "thawline predict runs/reviews-1 FILE" in err
+    assert "thawline predict runs/reviews-1 FILE" in Path("runs/reviews-1/report.html").read_text("utf-8")
     assert thawline("train", table, *settings(max_steps=1)).code == 0
     assert Path("runs/reviews-2/metrics.json").is_file()
 
@@ -120,7 +121,8 @@ def test_train_without_a_test_split_says_so(thawline: Thawline, tmp_path: Path) 
     code, out, err = thawline("train", folder, *settings(max_steps=1), "--output", "run")
     assert (code, out.strip().split(",")[0]) == (0, "validation")
     assert "there is no test split" in err
-    assert json.loads(thawline("evaluate", "run", "--json").out)["n"] > 0
+    found = json.loads(thawline("evaluate", "run", "--json").out)
+    assert found["n"] > 0 and "tfidf" in found["baseline"] and "tfidf" in out
 
 
 def test_train_with_neither_split(thawline: Thawline, tmp_path: Path) -> None:
@@ -133,12 +135,27 @@ def test_train_with_neither_split(thawline: Thawline, tmp_path: Path) -> None:
 
 def test_evaluate(thawline: Thawline, finished: Path, table: Path) -> None:
     known = json.loads((finished / "metrics.json").read_text())["test"]
-    assert json.loads(thawline("evaluate", finished, "--json").out) == known
+    found = json.loads(thawline("evaluate", finished, "--json").out)
+    assert found.pop("analysis") == json.loads((finished / "analysis.json").read_text())["test"]
+    assert found == known
     assert f"{known['accuracy']:.3f}" in thawline("evaluate", finished).out
     code, out, _ = thawline("evaluate", finished, "--data", table, "--json")
-    assert (code, json.loads(out)["n"]) == (0, 60)
+    found = json.loads(out)
+    assert (code, found["n"], set(found["baseline"])) == (0, 60, {"majority", "tfidf"})
+    assert {"mistakes", "slices"} <= set(found["analysis"]) and "metrics" not in found["analysis"]
     assert thawline("evaluate", finished, "--data", table).out.strip().startswith("reviews, n = 60")
     assert (finished / "predictions" / "on-reviews.jsonl").is_file()
+
+
+def test_without_the_training_data_there_are_no_baselines(thawline: Thawline, tmp_path: Path) -> None:
+    data = write_table(tmp_path / "mine.csv")
+    assert thawline("train", data, *settings(max_steps=1), "--output", "run").code == 0
+    other = write_table(tmp_path / "other.csv", 30)
+    for change, said in ((lambda: write_table(data, 50), "changed since the model was trained"), (data.unlink, "mine.csv")):
+        change()
+        code, out, err = thawline("evaluate", "run", "--data", other, "--json")
+        assert (code, "baseline" in json.loads(out)) == (0, False), err
+        assert "note: there are no baselines, since" in err and said in err
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv"])

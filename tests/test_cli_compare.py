@@ -55,6 +55,8 @@ def test_on_other_data(thawline: Thawline, runs: dict[str, Path], table: Path) -
     assert done.code == 0, done.err
     assert json.loads(done.out)["n"] == 60
     assert thawline("compare", runs["full"], runs["other"], "--data", table).out.startswith("reviews, n = 60")
+    kept = runs["full"] / "predictions" / "on-reviews.jsonl"
+    assert len(kept.read_text().splitlines()) == 60
 
 
 def test_what_cannot_be_compared(thawline: Thawline, runs: dict[str, Path], tmp_path: Path) -> None:

@@ -121,6 +121,30 @@ def test_other_examples_are_refused(other: Answered, said: str) -> None:
     assert said in str(error.value)
 
 
+def asked(name: str, *values: Any, **more: Sequence[Any]) -> Answered:
+    """One model on examples with an input of this name, and other columns."""
+    rows = [{"id": f"e{i}", "label": "a", name: value} for i, value in enumerate(values)]
+    for column, own in more.items():
+        rows = [{**row, column: value} for row, value in zip(rows, own, strict=True)]
+    said: list[Prediction] = [{"id": row["id"], "label": "a"} for row in rows]
+    return Answered(rows, said, "single_label_classification", LABELS)
+
+
+def test_other_conversations_pictures_and_sounds_are_refused() -> None:
+    turns = [[{"role": "user", "content": text}] for text in ("hi", "on")]
+    with pytest.raises(DataError, match="1 examples have another messages"):
+        compare({"one": asked("messages", *turns), "other": asked("messages", turns[0], turns[0])})
+    for kind, noun in (("image", "picture"), ("audio", "sound")):
+        files = [{"bytes": None, "path": f"/{i}"} for i in range(2)]
+        one, same, other = (asked(kind, *files, content=hashes) for hashes in ([1, 2], [1, 2], [1, 3]))
+        with pytest.raises(DataError, match=rf"1 examples have another {noun} \(hash of its content\) in other than in one"):
+            compare({"one": one, "other": other})
+        assert compare({"one": one, "same": same})["n"] == 2
+        assert compare({"one": one, "unknown": asked(kind, *files)})["n"] == 2
+    texts = [asked("text", "x", "y", content=column) for column in ([1, 2], [1, 3])]
+    assert compare(dict(zip(("one", "other"), texts, strict=True)))["n"] == 2, "a column of the user's own"
+
+
 def test_one_run_and_an_unknown_metric_are_refused() -> None:
     with pytest.raises(DataError, match="nothing to compare one with"):
         compare({"one": answered([True] * 3)})

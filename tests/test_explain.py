@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from families import LABELS, SENTENCES, folder_of, model_of, task_of
 from test_image_classification import folder as pictures
 from test_image_classification import models
 from test_image_classification import trained as trained_on_pictures
+from thawline.cli import main
 from thawline.errors import UserError
 from thawline.evaluate import explain
 from thawline.evaluate.answered import Answered
@@ -21,6 +23,7 @@ from thawline.evaluate.mistakes import mistakes
 from thawline.evaluate.output import PredictionFile, write_predictions
 from thawline.evaluate.slices import slices
 from thawline.evaluate.summary import summarize
+from thawline.run.finish import ending_seconds
 from thawline.types import Prediction
 
 __all__ = ["models", "pictures"]  # fixtures
@@ -55,6 +58,27 @@ def test_words_that_an_answer_rests_on() -> None:
     json.dumps(found, allow_nan=False)
 
 
+def test_each_of_several_labels_is_explained_where_it_is_listed() -> None:
+    task = task_of("bert", "multi_label_classification")
+    scores = [{"bad": 0.9, "fine": 0.6, "good": 0.2}, {"bad": 0.1, "fine": 0.2, "good": 0.4}]
+    examples = [{"id": str(i), "text": SENTENCES[i], "label": ["good"]} for i in range(2)]
+    said: list[Prediction] = [
+        {"id": str(i), "labels": [name for name, score in row.items() if score > 0.5], "scores": row}
+        for i, row in enumerate(scores)
+    ]
+    given = Answered(examples, said, "multi_label_classification", LABELS)
+    found = mistakes(given)
+    explain.explain(found, given, model_of("bert", task), task=task, limit=99)
+    hardest = {row["id"]: row["attribution"]["target"] for row in found["hardest"]}
+    assert hardest["0"] == "bad", "the surest that was given"
+    for label in found["labels"]:
+        rows = [*label["confident"], *label["uncertain"]]
+        assert rows and {row["attribution"]["target"] for row in rows} == {label["label"]}
+    few = mistakes(given)
+    explain.explain(few, given, model_of("bert", task), task=task, limit=2)
+    assert "attribution" in few["hardest"][0] and "attribution" in few["labels"][0]["confident"][0]
+
+
 def test_without_captum_one_note_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(explain, "find_spec", lambda name: None)
     given, task = answered(), task_of("bert")
@@ -73,7 +97,7 @@ def test_an_example_that_cannot_be_explained_is_told() -> None:
     assert "no words" in found["notes"][-1]
 
 
-def test_pictures_of_a_run(models: dict[str, str], pictures: Path, tmp_path: Path) -> None:
+def test_pictures_of_a_run(models: dict[str, str], pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run, *_ = trained_on_pictures(pictures, models["vit"], tmp_path / "run", evaluate={"attributions": 2})
     found = analysis_of(run)["mistakes"]
     rows = list(explain.rows_of(found))
@@ -83,20 +107,40 @@ def test_pictures_of_a_run(models: dict[str, str], pictures: Path, tmp_path: Pat
     assert np.shape(explained[0]["attribution"]["regions"]) == (7, 7)
     report = (run.folder / "report.html").read_text()
     assert 'class="over"' in report and "data:image/jpeg" in report and "by occlusion" in report
+    assert main(["evaluate", str(run.folder), "--json"]) == 0
+    printed = capsys.readouterr().out
+    assert "data:image" not in printed and len(json.loads(printed)["analysis"]["mistakes"]["hardest"]) == len(found["hardest"])
     picture = next(pictures.glob("*/1.png"))
     (one,) = run.explain([str(picture)])
     assert one["target"] == run.predict([str(picture)])[0]["label"] and len(one["regions"]) == 7
 
 
-def test_sounds_of_a_run(tmp_path: Path) -> None:
+def test_sounds_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data, model = spoken.folder_of(tmp_path / "data"), spoken.whisper(tmp_path / "model")
     run, _ = spoken.trained(data, model, tmp_path / "run", evaluate={"attributions": 1})
     found = analysis_of(run)
     rows = list(explain.rows_of(found["mistakes"]))
     assert rows and all(row["sound"].startswith("data:audio/mpeg;base64,") for row in rows)
-    assert np.shape(rows[0]["attribution"]["regions"]) == (1, 20)
+    assert np.shape(rows[0]["attribution"]["regions"]) == (1, 20) and rows[0]["attribution"]["seconds"] < 0.6
     report = (run.folder / "report.html").read_text()
     assert 'class="strip"' in report and "<audio" in report
+    # Of a long one, 6 s are played and the first piece is explained: the window of this model is 1 s.
+    example = {"id": "long", "audio": spoken.value(spoken.clip(1, 9.0))}
+    attribution = explain.EXPLAINERS["audio"].attribution
+    assert attribution is not None
+    long = attribution(run.model.model, run.model.task, example)["attribution"]
+    assert long["seconds"] == 6 and len(long["regions"][0]) == 20 and not any(long["regions"][0][4:])
+    assert long["notes"][0].startswith("Of 9.0 s the first 0.") and any(long["regions"][0][:3])
+    monkeypatch.setattr(spoken.soundfile, "write", no_mp3)
+    given = Answered([{**example, "label": "low"}], [{"id": "long", "label": "high"}], SINGLE, spoken.LABELS)
+    without = mistakes(given)
+    explain.explain(without, given, None, task=None, limit=0)
+    assert not any("sound" in row for row in explain.rows_of(without))
+    assert ["writes no MP3" in note for note in without["notes"]] == [True]
+
+
+def no_mp3(*words: Any, **options: Any) -> None:
+    raise spoken.soundfile.LibsndfileError(3)
 
 
 def test_media_stay_within_bounds(models: dict[str, str], pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,7 +153,16 @@ def test_media_stay_within_bounds(models: dict[str, str], pictures: Path, monkey
     found = mistakes(given)
     explain.explain(found, given, None, task=None, limit=0)
     assert len({row["id"] for row in explain.rows_of(found) if "thumbnail" in row}) == 1
-    assert "to keep the report small" in found["notes"][-1]
+    assert "to keep the files small" in found["notes"][-1]
+    monkeypatch.setattr(explain, "MOST_MEDIA", 10**9)
+    whole = mistakes(given)
+    explain.explain(whole, given, None, task=None, limit=0)
+    sizes = [len(row["thumbnail"]) for row in explain.rows_of(whole)]
+    assert len(sizes) > len(paths), "an example stands in several lists"
+    monkeypatch.setattr(explain, "MOST_MEDIA", sum(sizes[:-1]))
+    bounded = mistakes(given)
+    explain.explain(bounded, given, None, task=None, limit=0)
+    assert sum("thumbnail" in row for row in explain.rows_of(bounded)) == len(sizes) - 1, "each counts as often as it stands"
 
 
 def tagged() -> Answered:
@@ -147,7 +200,7 @@ def test_mistakes_of_generated_texts() -> None:
     said: list[Prediction] = [{"id": "1", "text": "bye", "loss": 4.0, "tokens": 2}, {"id": "2", "loss": 9.0, "tokens": 3}]
     found = mistakes(Answered(examples, said, "text_generation", ()))
     assert [(row["id"], row["error"], row["true"], row["answer"]) for row in found["largest"]] == [
-        ("2", 3.0, "no reference", "no reference"),
+        ("2", 3.0, "no reference", "not answered in full"),
         ("1", 2.0, "hello", "bye"),
     ]
 
@@ -219,3 +272,26 @@ def test_what_has_no_single_output_is_not_explained(tmp_path: Path) -> None:
     )
     with pytest.raises(UserError, match="not token classification"):
         run.explain(["in Rome"])
+
+
+@pytest.mark.parametrize(("problem", "more"), [("speech_recognition", 0), ("single_label_classification", 8 * 24)])
+def test_only_what_is_explained_takes_time(problem: str, more: int) -> None:
+    """What a run foresees for its end: passes for attributions, where answers are single outputs of the model."""
+
+    class Hears:
+        inputs, labels, answered, passes_to_answer, head_is_pretrained = "audio", (), None, 0.0, False
+
+        def __init__(self) -> None:
+            self.problem = problem
+
+    def seconds(attributions: int) -> float:
+        evaluate = SimpleNamespace(
+            bootstrap_samples=0, baselines=False, robustness=False, analysis=True, attributions=attributions
+        )
+        recipe = SimpleNamespace(evaluate=evaluate, data=SimpleNamespace(folds=None))
+        dataset = SimpleNamespace(columns=SimpleNamespace(kind="audio"))
+        sets = {"train": range(9), "validation": range(9)}
+        prepared: Any = SimpleNamespace(sets=sets, recipe=recipe, task=Hears(), dataset=dataset)
+        return ending_seconds(prepared, 9.0, example=1.0, bf16=False)
+
+    assert seconds(8) - seconds(0) == pytest.approx(more)

@@ -3,6 +3,7 @@
 import doctest
 import json
 import shlex
+import shutil
 from collections import Counter
 from itertools import chain
 from pathlib import Path
@@ -23,11 +24,14 @@ from thawline.data.dataset import Dataset, Options, load
 from thawline.data.encoded import Encoded, encoded
 from thawline.errors import DataError
 from thawline.evaluate.answered import Answered
-from thawline.evaluate.output import read_predictions
+from thawline.evaluate.output import PredictionFile, read_predictions
 from thawline.evaluate.summary import summarize
 from thawline.recipe import recipe_from, trials_of
+from thawline.run import repeats
 from thawline.run.data import dataset_of
+from thawline.run.folder import RunFolder
 from thawline.run.plan import plan_of
+from thawline.run.prepare import prepare
 from thawline.run.repeats import best_of
 
 __all__ = ["thawline"]  # a fixture
@@ -244,6 +248,21 @@ def test_every_example_is_predicted_by_another_model(folded: tl.Run) -> None:
     assert over["accuracy"]["mean"] == pytest.approx(found["accuracy"])
     assert over["f1_macro"]["sd"] == pytest.approx(np.std([one["f1_macro"] for one in each], ddof=1))
     assert {"classes", "calibration", "mistakes", "slices"} <= read(folded.folder / "analysis.json")["folds"].keys()
+
+
+def test_predictions_of_folds_stay_in_their_file(folded: tl.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[Any] = []
+    monkeypatch.setattr(repeats, "summarize", lambda given, **options: kept.append(given) or summarize(given, **options))
+    trials = [RunFolder(folded.folder / "trials" / f"{k:03}") for k in (1, 2, 3)]
+    last = prepare(recipe_from(RunFolder(folded.folder).trained()), silent)
+    (tmp_path / "again").mkdir()
+    shutil.copyfile(folded.folder / "recipe.yaml", tmp_path / "again" / "recipe.yaml")
+    folds = [repeats.Fold(home, dataset_of(home.recipe())) for home in trials]
+    section = repeats.pooled(folds, RunFolder(tmp_path / "again"), last, say=silent)
+    assert isinstance(kept[0].predictions, PredictionFile)
+    assert section == folded.metrics["folds"]
+    written = (tmp_path / "again" / "predictions" / "folds.jsonl").read_bytes()
+    assert written == (folded.folder / "predictions" / "folds.jsonl").read_bytes()
 
 
 def test_the_prefix_computes_each_example_once(folded: tl.Run) -> None:

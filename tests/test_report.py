@@ -18,6 +18,7 @@ from report_facts import HOSTILE, LABELS, PICTURE, history_of, made, write
 from thawline.errors import RunError
 from thawline.report import RunFacts, facts_of, render
 from thawline.report.blocks import Num, plain
+from thawline.report.examples import case
 from thawline.report.summary import summarize
 
 MB = 10**6
@@ -309,7 +310,7 @@ def test_a_folder_is_read(tmp_path: Path) -> None:
     read = facts_of(folder)
     # Through JSON, so that tuples are lists on both sides.
     assert json.loads(json.dumps(read.metrics)) == json.loads(json.dumps(run().metrics))
-    assert render(read) == html_of_run()  # equal facts make equal pages
+    assert render(replace(read, path="")) == html_of_run()  # equal facts make equal pages
 
 
 @pytest.mark.parametrize(
@@ -351,3 +352,40 @@ def test_near_duplicates_stand_beside_those_in_train() -> None:
     html = render(replace(run(), analysis={"near_duplicates": found}))
     assert "near-duplicates" in Page(html).sections()
     assert all(said in html for said in ("So good!", "so good", "r7", "1 of 9."))
+
+
+def test_a_page_of_many_sounds_stays_small() -> None:
+    sound = f"data:audio/mpeg;base64,{'A' * 40_000}"
+    regions = {"method": "occlusion", "regions": [[0.5] * 20]}
+
+    def rows(name: str) -> list[dict[str, Any]]:
+        return [
+            {"id": f"{name} {k}", "true": "a", "answer": "b", "sound": sound, "attribution": regions, "audio": f"{k}.wav"}
+            for k in range(20)
+        ]
+
+    found = {"mistakes": {name: rows(name) for name in ("confident", "hardest", "uncertain")}}
+    metrics = run().metrics["test"]
+    sets = {f"on-set {k}": {"metrics": metrics, **found} for k in range(4)}
+    html = render(replace(run(), analysis={"test": found, **sets}))
+    assert len(html.encode()) < 5 * MB
+    assert 50 < html.count("<audio") == html.count('class="strip"') < 70
+    assert "of the examples below are without their picture or sound" in html
+    assert "uncertain 19" in html, "the examples themselves stay"
+
+
+def test_lists_of_labels_are_told_from_texts() -> None:
+    attribution = {"method": "occlusion", "target": "warm", "notes": ["Of 9.0 s the first 6.0 s are explained."]}
+    row = {"id": "1", "tokens": ["in", "Rome"], "true": ["very warm", "wet"], "answer": [], "attribution": attribution}
+    found = case(row)
+    assert plain(found.words).startswith("true: very warm, wet · answered: none · colours: warm · Of 9.0 s")
+    assert [text for text, _ in found.text.pieces] == ["in Rome"]
+
+
+def test_the_path_of_a_run_can_be_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write(replace(run(), analysis={}), tmp_path / "runs" / "my run")
+    monkeypatch.chdir(tmp_path)
+    said = " ".join(map(plain, summarize(replace(facts_of(Path("runs/my run")), history=(), metrics={})).next))
+    assert "thawline predict 'runs/my run' FILE" in said
+    monkeypatch.chdir(tmp_path / "runs" / "my run")
+    assert facts_of(folder).path == f"'{folder}'"

@@ -282,7 +282,9 @@ def test_metrics_of_each_type(base: Path) -> None:
     assert set(test["types"]) == {"per", "loc"}
     assert set(test["types"]["per"]) == {"precision", "recall", "f1", "support"}
     assert {"precision", "recall", "f1", "token_accuracy", "f1_ci95"} <= set(test)
-    assert tl.load_run(run.folder).evaluate(str(base / "bert.jsonl")).section["n"] == 48
+    assert 0 < test["baseline"]["majority"]["f1"] <= 1
+    section = tl.load_run(run.folder).evaluate(str(base / "bert.jsonl")).section
+    assert section["n"] == 48 and section["baseline"]["majority"]["token_accuracy"] > 0
 
 
 @pytest.mark.parametrize("form", ["txt", "jsonl", "stdin", "tokens"])

@@ -17,7 +17,7 @@ if "THAWLINE_AXE" not in os.environ:
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from report_facts import HOSTILE, LABELS, made
+from report_facts import HOSTILE, LABELS, made, whole
 from thawline.report import render
 
 AXE = Path(os.environ["THAWLINE_AXE"])
@@ -48,7 +48,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("report") / "report.html"
-    path.write_text(render(made(300)), "utf-8")
+    path.write_text(render(whole(300)), "utf-8")
     return path
 
 
@@ -183,3 +183,16 @@ def test_it_prints(browser: Browser, report: Path, tmp_path: Path) -> None:
         assert seen.page.locator("details:not([open])").count() == 0
         if folder := os.environ.get("SCREENSHOTS"):
             (Path(folder) / "report.pdf").write_bytes(paper)
+
+
+def test_regions_lie_over_their_picture_and_below_their_sound(browser: Browser, report: Path) -> None:
+    box = "(one) => (({ x, y, width, height, bottom }) => [x, y, width, height, bottom])(one.getBoundingClientRect())"
+    with opened(browser, report) as seen:
+        seen.page.evaluate("document.querySelectorAll('details').forEach((one) => (one.open = true))")
+        media = seen.page.locator(".media")
+        picture, over, sound, strip = (
+            media.locator(name).first.evaluate(box) for name in ("img", "svg.over", "audio", "svg.strip")
+        )
+        assert over == picture and over[2:4] == [160, 160]
+        assert strip[0] == sound[0] and strip[1] >= sound[4] and strip[2] > 160 and strip[3] == 10
+        assert media.locator("svg.over rect").first.is_visible() and media.locator("svg.strip rect").first.is_visible()

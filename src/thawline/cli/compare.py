@@ -87,7 +87,7 @@ def _changes(pair: Mapping[str, Any]) -> list[Any]:
 
 
 def _short(value: object) -> str:
-    text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
+    text = (", ".join(map(str, value)) or "none") if isinstance(value, list) else str(value)
     return text if len(text) <= _WIDE else f"{text[: _WIDE - 1]}…"
 
 
@@ -109,10 +109,14 @@ def _read(folder: RunFolder, data: str | None) -> _Run:
     return _Run(what, answered_by(folder, examples, predictions), facts)
 
 
-def _anew(folder: RunFolder, data: str) -> tuple[Examples, list[Prediction]]:
+def _anew(folder: RunFolder, data: str) -> tuple[Examples, Sequence[Prediction]]:
+    """Return the examples of a file, and what the run's model says of them, which stays in the run's folder."""
+    from thawline.evaluate.output import write_predictions
     from thawline.run.api import Run
+    from thawline.run.kept import predictions_of, set_name
 
-    run = Run(folder.path)
+    run, name = Run(folder.path), set_name(data)
     examples = run.examples(data, labelled=True, say=show.say)
     with show.progress(f"predicting with {folder.path}", len(examples)) as told:
-        return examples, list(run.stream(examples, told))
+        write_predictions(run.stream(examples, told), folder.path / "predictions" / f"{name}.jsonl")
+    return examples, predictions_of(folder, name)

@@ -37,13 +37,29 @@ def evaluate(run: Path, data: str | None, *, robustness: bool, as_json: bool) ->
     perturbed = _robustness(folder, data) if robustness else None
     if as_json:
         more = {"robustness": perturbed} if perturbed else {}
-        print(json.dumps({**found.get(name, {}), **more}, indent=1, ensure_ascii=False))
+        print(json.dumps({**found.get(name, {}), **more, **_analysis(folder, name, data)}, indent=1, ensure_ascii=False))
         return
     show.metrics(found, name, problem=folder.columns().problem, folder=folder.path)
     if perturbed:
         show.result("", robustness_table(perturbed), perturbed["words"])
     if perturbed or data is not None:
         show.say(f"The report shows it too: thawline report {run}")
+
+
+def _analysis(folder: RunFolder, name: str, data: str | None) -> dict[str, Any]:
+    """Return what analysis.json has of a set, under "analysis", without pictures and sounds; nothing where it has nothing."""
+    from thawline.run.kept import set_name
+
+    found = (folder.read("analysis.json") or {}).get(name if data is None else set_name(data), {})
+    kept = {part: _without_media(value) for part, value in found.items() if part != "metrics"}
+    return {"analysis": kept} if kept else {}
+
+
+def _without_media(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        media = [key for key in ("thumbnail", "sound") if isinstance(value.get(key), str)]
+        return {key: _without_media(one) for key, one in value.items() if key not in media}
+    return [_without_media(one) for one in value] if isinstance(value, list) else value
 
 
 def _robustness(folder: RunFolder, data: str | None) -> dict[str, Any]:

@@ -1,9 +1,9 @@
-"""What costs next to nothing and must be beaten: the most frequent answer, and TF-IDF with a linear model."""
+"""What costs next to nothing and must be beaten: the most frequent answer, or tag of a word, and TF-IDF with a linear model."""
 
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -81,6 +81,32 @@ def majority(targets: Sequence[Target], problem: str, count: int) -> list[Target
     return [_majority(targets, problem)] * count
 
 
+def majority_tags(
+    tokens: Sequence[Sequence[str]], tags: Sequence[Sequence[str]], asked: Sequence[Sequence[str]]
+) -> list[list[str]]:
+    """Return the most frequent tag of each token of `asked`, one sequence of tags an example, as the training set has it.
+
+    `tokens` and `tags` are those of the training set. Of a token that is new there it is "O", where there is no such tag the
+    most frequent one.
+
+    >>> majority_tags([["in", "Rome"]], [["O", "B-place"]], [["Rome", "is", "in"]])
+    [['B-place', 'O', 'O']]
+    """
+    counts = defaultdict[str, Counter[str]](Counter)
+    for words, own in zip(tokens, tags, strict=True):
+        for word, tag in zip(words, own, strict=True):
+            counts[word][tag] += 1
+    best = {word: _most(found) for word, found in counts.items()}
+    every = Counter(tag for own in tags for tag in own)
+    other = "O" if "O" in every or not every else _most(every)
+    return [[best.get(word, other) for word in words] for words in asked]
+
+
+def _most(counts: Counter[str]) -> str:
+    """Return what is most frequent, of equals the first by name."""
+    return min(counts, key=lambda label: (-counts[label], label))
+
+
 class _NothingToLearnError(Exception):
     pass
 
@@ -91,8 +117,7 @@ def _majority(targets: Sequence[Target], problem: str) -> Target:
     if problem == "multi_label_classification":
         counts = Counter(label for labels in targets for label in set(_several(labels)))
         return sorted(label for label, count in counts.items() if count > len(targets) / 2)
-    counts = Counter(str(label) for label in targets)
-    return min(counts, key=lambda label: (-counts[label], label))
+    return _most(Counter(str(label) for label in targets))
 
 
 def _outputs(targets: Sequence[Target], problem: str) -> int:

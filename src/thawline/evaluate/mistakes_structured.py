@@ -115,9 +115,12 @@ def _text(value: Any, example: Example) -> str:
 
 
 def _generated(value: Any, example: Example) -> str:
+    """Return a reference, or the text of an answer: only some examples are answered in full."""
     del example
-    text = value.get("text") if isinstance(value, Mapping) else value
-    return "no reference" if text is None else str(text)
+    if isinstance(value, Mapping):
+        value = value.get("text")
+        return "not answered in full" if value is None else str(value)
+    return "no reference" if value is None else str(value)
 
 
 _KINDS = {

@@ -38,19 +38,25 @@ def attribute_sound(
     target: str | int | None = None,
     parts: int = 20,
     axis: int = -1,
+    share: float = 1.0,
 ) -> dict[str, Any]:
     """Return what each of `parts` equal stretches of time contributes to the logit of `target`.
 
-    `inputs` are those of the model for one sound, with "input_values" or "input_features" [1, …]; `axis` is that of time.
-    `contributions` are in order of time; a stretch that is hidden is 0, silence or the mean.
+    `inputs` are those of the model for one sound, with "input_values" or "input_features" [1, …]; `axis` is that of time, and
+    the stretches are of the first `share` of it: what follows, such as padding, stays as it is. `contributions` are in order of
+    time; a stretch that is hidden is 0, silence or the mean. Where there are fewer places than `parts`, each is a stretch.
     """
     name = next(name for name in ("input_values", "input_features") if name in inputs)
     value = inputs[name]
     shape = [1] * (value.dim() - 1)
     shape[axis if axis < 0 else axis - 1] = -1
-    mask = _cells(value.shape[axis], parts).view(shape).expand(value.shape[1:])
+    places = value.shape[axis]
+    real = max(1, min(places, round(share * places)))
+    parts = min(parts, real)
+    mask = torch.cat([_cells(real, parts), torch.full((places - real,), parts)]).view(shape).expand(value.shape[1:])
     found = _occlude(model, inputs, name, mask=mask, target=target)
-    return {**found, "parts": parts, "contributions": found.pop("values").tolist()}
+    values = found.pop("values")[:parts].tolist()
+    return {**found, "parts": parts, "contributions": values}
 
 
 def _cells(size: int, parts: int) -> Tensor:

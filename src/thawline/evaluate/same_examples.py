@@ -8,14 +8,15 @@ from dataclasses import replace
 from thawline.errors import DataError
 from thawline.evaluate.answered import CLASSES, Answered
 
-_INPUTS = ("text", "text_pair", "tokens")
+_INPUTS = ("text", "text_pair", "tokens", "messages")
 _HOW = "To compare them on one labelled file, type: thawline compare RUN RUN --data FILE"
 
 
 def same_examples(runs: Mapping[str, Answered]) -> dict[str, Answered]:
     """Return the runs with the examples of each in the order of the first, and with the labels of all of them.
 
-    Raises DataError that says how they differ where their ids, labels, texts, or kinds of answer are not the same.
+    Raises DataError that says how they differ where their ids, labels, kinds of answer, or what was asked are not the same:
+    texts, tokens, conversations, and pictures and sounds by the hashes of their content, where both have them.
     """
     assert runs, "there is nothing to compare"
     (name, first), *others = runs.items()
@@ -28,6 +29,7 @@ def same_examples(runs: Mapping[str, Answered]) -> dict[str, Answered]:
         _same(("label", _said(first)), _said(found[other]), (name, first, other))
         for column in _INPUTS:
             _same((column, first.column(column)), found[other].column(column), (name, first, other))
+        _same_files((name, first), (other, found[other]))
     labels = {label for answered in found.values() for label in answered.labels}
     if first.problem in CLASSES:
         said = [prediction.get("labels", prediction.get("label")) for one in found.values() for prediction in one.predictions]
@@ -64,6 +66,14 @@ def _same(column: tuple[str, Sequence[object]], values: Sequence[object], of: tu
         example = f"{first.ids[at]}: {_short(expected[at])} in {name}, {_short(values[at])} in {other}"
         where = _few(first.ids[place] for place in differ)
         raise DataError(f"{len(differ):,} examples have another {what} in {other} than in {name} ({where}); {example}. {_HOW}")
+
+
+def _same_files(first: tuple[str, Answered], run: tuple[str, Answered]) -> None:
+    """Raise DataError where pictures or sounds have another content; where a side has no hashes of it, nothing is known."""
+    (name, one), (other, two) = first, run
+    for kind, noun in (("image", "picture"), ("audio", "sound")):
+        if all({kind, "content"} <= set(answered.examples[0]) for answered in (one, two)):
+            _same((f"{noun} (hash of its content)", one.column("content")), two.column("content"), (name, one, other))
 
 
 def _said(answered: Answered) -> list[object]:

@@ -20,7 +20,8 @@ def next_steps(facts: RunFacts) -> list[Sentence]:
     found = [*_learning(facts), *_baseline(facts), *_classes(facts), *_data(facts), *_more_labels(facts), *_sureness(facts)][
         :MOST
     ]
-    use = [f"Use it: thawline predict {facts.name} FILE answers for new examples; model/ loads with plain transformers."]
+    run = facts.path or facts.name
+    use = [f"Use it: thawline predict {run} FILE answers for new examples; model/ loads with plain transformers."]
     return [*found, use] if len(found) < MOST else found
 
 

@@ -30,7 +30,7 @@ MAX_ROWS = 200
 MAX_CHARACTERS = 600
 """Characters of a text that are shown."""
 MAX_MEDIA = 50_000
-"""Characters of a picture or sound as a data URI; larger ones are left out, so that the page stays below 5 MB."""
+"""Characters of a picture or sound as a data URI; larger ones are left out."""
 _MEDIA = re.compile(r"data:(image/(png|jpeg|webp)|audio/(wav|ogg|mpeg|flac|webm));base64,[A-Za-z0-9+/=]+")
 _LONG = 24  # characters: the column gets room, instead of one word a line
 

@@ -43,12 +43,14 @@ def mistakes(found: Facts, path: str) -> Sequence[Block]:
 
 def _how_marked(found: Facts) -> Sequence[Block]:
     """Say what the colours mean, where any example has them."""
-    rows = [row for rows in found.values() if _are_examples(rows) for row in rows]
+    lists = [*found.values(), *(rows for label in found.get("labels", []) for rows in label.values())]
+    rows = [row for rows in lists if _are_examples(rows) for row in rows]
     methods = {method for row in rows if (method := get(row, "attribution", "method", default=None))}
     if not methods:
         return []
-    about = f"Colours show what the answer that was given rests on, by {' or '.join(sorted(methods))}: green speaks for it, "
-    return [Paragraph([f"{about}red (underlined in texts) against it."], "quiet")]
+    about = "Colours show what the answer that was given, or the label that is named, rests on, by "
+    said = f"{about}{' or '.join(sorted(methods))}: green speaks for it, red (underlined in texts) against it."
+    return [Paragraph([said], "quiet")]
 
 
 def _pairs(found: Facts, path: str) -> Sequence[Block]:
@@ -70,18 +72,26 @@ def case(row: Facts) -> Case:
     for keys, word in ((("true", "label", "target"), "true"), (("predicted", "answer", "after"), "answered")):
         value = next((row[key] for key in keys if row.get(key) is not None), None)
         if value is not None:
-            said += [" · " if said else "", f"{word}: ", Strong(_shown(value))]
+            said += [" · " if said else "", f"{word}: ", Strong(_labels(value))]
     if isinstance(row.get("score"), (int, float)):
         said += [" · score ", Num(row["score"])]
     for key in ("error", "loss", "margin"):
         if isinstance(row.get(key), (int, float)):
             signed = key == "error" and isinstance(row.get("true"), float)
             said += [f" · {key} ", Num(row[key], "+.3f" if signed else ".3f")]
+    said += _explained(row)
     media = row.get("thumbnail") or row.get("sound")
     regions = get(row, "attribution", "regions", default=())
     most = max((abs(value) for line in regions for value in line), default=0.0) or 1.0
     scaled = [[value / most for value in line] for line in regions]
     return Case(str(row.get("id", "")), said, text_marked(row), media if isinstance(media, str) else None, scaled)
+
+
+def _explained(row: Facts) -> list[Word]:
+    """Say which of several labels the colours are about, and what they leave out."""
+    found = get(row, "attribution", default={})
+    several = isinstance(row.get("answer"), list) and found.get("target") is not None
+    return [*([f" · colours: {found['target']}"] if several else []), *(f" · {note}" for note in found.get("notes", []))]
 
 
 def text_of(row: Facts) -> str:
@@ -156,6 +166,12 @@ def slices(found: Facts, path: str) -> Sequence[Block]:
 
 def _are_examples(rows: Any) -> bool:
     return isinstance(rows, Sequence) and bool(rows) and all(isinstance(row, Mapping) and "id" in row for row in rows)
+
+
+def _labels(value: Any) -> str:
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ", ".join(map(_shown, value)) or "none"
+    return _shown(value)
 
 
 def _shown(value: Any) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,8 +22,8 @@ Facts = Mapping[str, Any]
 class RunFacts:
     """What stands in a run's folder, by file; what is not there is empty, and its section is left out.
 
-    `name` is the folder's, `history` the rows of history.jsonl. Of a run that varies keys, `history`, `plan` and `data` are
-    those of the best trial, and `trials` is trials.json.
+    `name` is the folder's, `path` what is typed to name it, `history` the rows of history.jsonl. Of a run that varies keys,
+    `history`, `plan` and `data` are those of the best trial, and `trials` is trials.json.
     """
 
     name: str
@@ -33,6 +35,7 @@ class RunFacts:
     decisions: Facts = field(default_factory=dict)
     analysis: Facts = field(default_factory=dict)
     trials: Facts = field(default_factory=dict)
+    path: str = ""
 
     @property
     def measured(self) -> str | None:
@@ -88,7 +91,19 @@ def facts_of(folder: Path) -> RunFacts:
         decisions=_json(best / "decisions.json") or _json(folder / "decisions.json"),
         analysis=_json(folder / "analysis.json"),
         trials=trials,
+        path=typed(folder),
     )
+
+
+def typed(folder: Path) -> str:
+    """Return what is typed to name a folder: its path from where the command was given, if it lies below, else its whole path.
+
+    >>> typed(Path("runs/my run"))
+    "'runs/my run'"
+    """
+    below, here = os.path.abspath(folder), os.path.abspath(os.curdir)
+    inside = below.startswith(here.rstrip(os.sep) + os.sep)
+    return shlex.quote(os.path.relpath(below, here) if inside else below)
 
 
 def get(facts: Any, *path: str, default: Any = None) -> Any:

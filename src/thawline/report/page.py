@@ -10,6 +10,7 @@ from importlib.resources import files
 
 from thawline.report import analyses, views
 from thawline.report.blocks import Num, Paragraph, Points, Section
+from thawline.report.bounded import bounded
 from thawline.report.draw import block, section, words
 from thawline.report.facts import RunFacts
 from thawline.report.html import Html, element, join
@@ -26,7 +27,7 @@ _AFTER: tuple[View, ...] = (views.repeats, views.trials, views.plan, views.data,
 def render(facts: RunFacts) -> str:
     """Return the report of a run as HTML. It depends on `facts` alone: equal facts give equal pages."""
     before, after = ([one for view in some if (one := view(facts)) is not None] for some in (_BEFORE, _AFTER))
-    sections = [*before, *analyses.sections(facts), *after]
+    sections = list(bounded([*before, *analyses.sections(facts), *after]))
     title = f"{model_name(facts)} on {data_name(facts)}"
     links = [element("li", element("a", one.title, href=f"#{one.name}")) for one in sections]
     body = element(

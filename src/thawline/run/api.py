@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, final
 
@@ -19,7 +19,7 @@ from thawline.run import carry_out
 from thawline.run.data import cache_of, keep_given
 from thawline.run.finish import evaluated, keep_analysis, write_report
 from thawline.run.folder import RunFolder
-from thawline.run.kept import set_name
+from thawline.run.kept import learned_from, set_name
 from thawline.run.predictor import SavedModel
 from thawline.train.observe import filling
 from thawline.train.observe import say as say_aloud
@@ -64,7 +64,8 @@ class Run:
         """Return what the answer to each example rests on: texts, pictures, recordings, in any form that `predict` reads.
 
         Each is a dict with "id", "target" (the answer), "method", and "words" with what each contributes to the logit, or
-        "regions", rows of numbers over the picture or the time. Raises UserError for what has no such answer.
+        "regions", rows of numbers over the picture, or over the first "seconds" of the recording. Raises UserError for what has
+        no such answer.
         """
         task = self.model.task
         explainer = EXPLAINERS.get(type(task).inputs)
@@ -92,9 +93,14 @@ class Run:
         return self.model.stream(iter(examples), told)
 
     def evaluate(self, data: Any, *, say: Say = say_aloud) -> Summary:
-        """Measure the saved model on labelled data; predictions go to `predictions/on-<data>.jsonl`, the rest to the report."""
+        """Measure the saved model, and baselines, on labelled data; what it says goes to `predictions/on-<data>.jsonl`.
+
+        The rest goes to analysis.json and the report. The training data is read again for the baselines; where it is gone, or
+        another than it was, they are left out, and a note says so.
+        """
         rows, name = self.examples(data, labelled=True, say=say), set_name(data)
-        found = evaluated(self.model, rows, self._folder, name=name, train=None, say=say)
+        train = partial(learned_from, self._folder, say)
+        found = evaluated(self.model, rows, self._folder, name=name, train=train, say=say)
         keep_analysis(self._folder, name, found.given, saved=self.model, metrics=found.summary.section)
         if self._folder.finished:
             write_report(self._folder)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,8 +11,8 @@ from thawline.data.cache import written_aside
 from thawline.data.examples import Examples
 from thawline.errors import ModelError
 from thawline.evaluate.answered import Answered, answers
-from thawline.evaluate.baselines import Target, Text, baselines, majority
-from thawline.evaluate.explain import EXPLAINERS, explain
+from thawline.evaluate.baselines import Target, Text, baselines, majority, majority_tags
+from thawline.evaluate.explain import EXPLAINED, EXPLAINERS, explain
 from thawline.evaluate.output import write_predictions
 from thawline.evaluate.perturb import USUAL
 from thawline.evaluate.predict import spread
@@ -56,8 +56,9 @@ def measure_saved(prepared: Prepared, folder: RunFolder, beside: Mapping[str, An
     """
     splits, (saved, fitted) = prepared.dataset.splits, ready(prepared, folder, device=device)
     metrics: dict[str, Any] = {}
+    judging = next((name for name in ("test", "folds", "validation") if name in splits or name in beside), None)
     for split in (split for split in ("test", "validation") if split in splits):
-        train = splits["train"] if split == "test" else None
+        train = (lambda: splits["train"]) if split == judging else None
         found = evaluated(saved, splits[split], folder, name=split, train=train, say=say)
         if not metrics:
             keep_analysis(folder, split, found.given, saved=saved, fitted=fitted)
@@ -136,18 +137,22 @@ class Evaluated(NamedTuple):
 
 
 def evaluated(
-    saved: SavedModel, rows: Examples, folder: RunFolder, *, name: str, train: Examples | None, say: Say
+    saved: SavedModel, rows: Examples, folder: RunFolder, *, name: str, train: Callable[[], Examples | None] | None, say: Say
 ) -> Evaluated:
-    """Predict a labelled set, write the predictions to `predictions/<name>.jsonl`, and measure them beside the baselines."""
+    """Predict a labelled set, write the predictions to `predictions/<name>.jsonl`, and measure them beside the baselines.
+
+    `train` gives the examples that baselines learn from, None where they are gone; it is called only where some learn. Without
+    `train` there are no baselines.
+    """
     recipe, start = folder.trained(), time.monotonic()
     write_predictions(_predictions(saved, rows, f"predicting {name}", say=say), folder.path / "predictions" / f"{name}.jsonl")
     predictions, seconds = predictions_of(folder, name), time.monotonic() - start
     beside: dict[str, Any] | None = None
-    if train is not None and recipe.evaluate.baselines:
-        labels = recipe.task.problem != "auto"
-        beside = (
-            baselines_of(train, rows, recipe, say=say) if labels else _before(saved, rows, recipe, seconds=seconds, say=say)
-        )
+    if train is not None and baselines_learn(recipe, saved.task.problem, rows):
+        learned = train()
+        beside = baselines_of(learned, rows, recipe, say=say) if learned is not None else None
+    elif train is not None and recipe.evaluate.baselines:
+        beside = _before(saved, rows, recipe, seconds=seconds, say=say)
     groups = grouped(recipe, rows)
     if groups is not None and recipe.evaluate.bootstrap_samples:
         say(f"note: {name}: intervals are of draws of whole groups, {groups.max() + 1:,} by {recipe.data.split}")
@@ -178,7 +183,8 @@ def _predictions(saved: SavedModel, rows: Examples, what: str, *, say: Say) -> I
 
 def _before(saved: SavedModel, rows: Examples, recipe: Recipe, *, seconds: float, say: Say) -> dict[str, Any] | None:
     """Return what the model said before it was trained, where it can say anything and that takes no longer than is fit."""
-    if not type(saved.task).head_is_pretrained:
+    nothing = rows.column("label").null_count == len(rows)  # to compare with
+    if nothing or not type(saved.task).head_is_pretrained:
         return None
     if seconds > _BEFORE_SECONDS:
         limit = f"{_BEFORE_SECONDS / 60:g} minutes"
@@ -194,9 +200,18 @@ def _before(saved: SavedModel, rows: Examples, recipe: Recipe, *, seconds: float
     return {"before": answers(list(predictions), saved.task.problem)}
 
 
+def baselines_learn(recipe: Recipe, problem: str, rows: Examples) -> bool:
+    """Whether baselines are wanted of these examples and learn from labels: those of classes, numbers and tagged tokens do."""
+    tagged = problem == "token_classification" and "tokens" in rows.table.column_names
+    return recipe.evaluate.baselines and (recipe.task.problem != "auto" or tagged)
+
+
 def baselines_of(train: Examples, rows: Examples, recipe: Recipe, *, say: Say) -> dict[str, list[Target]]:
-    """Return what baselines that learn from `train` say of other examples, by name."""
+    """Return what baselines that learn from `train` say of other examples, by name; `baselines_learn` says where some do."""
     targets, problem = train.column("label").to_pylist(), str(recipe.task.problem)
+    if problem == "auto":
+        words, others = (some.column("tokens").to_pylist() for some in (train, rows))
+        return {"majority": list(majority_tags(words, targets, others))}
     learned, asked = _texts(train), _texts(rows)
     if learned is None or asked is None:
         return {"majority": majority(targets, problem, len(rows))}
@@ -226,9 +241,11 @@ def ending_seconds(prepared: Prepared, evaluation: float, *, example: float, bf1
     sizes = {name: len(sets[name]) for name in ("validation", "test") if name in sets}
     kind, most = type(prepared.task), prepared.task.answered
     passes = {name: n + kind.passes_to_answer * (n if most is None else min(n, most)) for name, n in sizes.items()}
-    again = passes.get("test", 0.0) * (kind.head_is_pretrained and prepared.recipe.evaluate.baselines)
+    judged = passes.get("test", 0.0 if prepared.recipe.data.folds else passes.get("validation", 0.0))
+    again = judged * (kind.head_is_pretrained and prepared.recipe.evaluate.baselines)
     perturbed = len(USUAL.get(prepared.dataset.columns.kind, ())) if prepared.recipe.evaluate.robustness else 0
-    explained = EXPLAINERS[kind.inputs].passes if kind.inputs in EXPLAINERS and prepared.recipe.evaluate.analysis else 0
+    shown = prepared.recipe.evaluate.analysis and prepared.task.problem in EXPLAINED and kind.inputs in EXPLAINERS
+    explained = EXPLAINERS[kind.inputs].passes if shown else 0
     final = (
         sum(passes.values())
         + again

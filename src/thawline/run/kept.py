@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from thawline.calls import parse_call
 from thawline.data.examples import Examples
-from thawline.errors import RunError
+from thawline.errors import RunError, ThawlineError
 from thawline.evaluate.answered import Answered
 from thawline.evaluate.output import PredictionFile
 from thawline.recipe import Recipe
@@ -50,6 +50,20 @@ def kept(folder: RunFolder) -> Kept:
 
 def set_name(data: Any) -> str:
     """Return what a set that is not the run's own is called in the run's folder, so that another test.csv stays apart.
+
+def learned_from(folder: RunFolder, say: Callable[[str], None]) -> Examples | None:
+    """Return what the model of a run learned from, read again; None, after a note, where it is gone or another than it was."""
+    recipe, known = folder.trained(), folder.read("data.json") or {}
+    try:
+        dataset = dataset_of(recipe)
+    except ThawlineError as error:
+        say(f"note: there are no baselines, since the training data cannot be read again: {error}")
+        return None
+    if dataset.fingerprint != known.get("fingerprint"):
+        say(f"note: there are no baselines, since the data at {recipe.data.path} changed since the model was trained")
+        return None
+    return dataset.splits["train"]
+
 
     >>> set_name("data/test.csv"), set_name([("a text", "a label")])
     ('on-test', 'on-given')

@@ -7,17 +7,19 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, cast
 
+import numpy as np
+
 from thawline.data.dataset import Dataset
 from thawline.evaluate.answered import Answered
 from thawline.evaluate.metrics import GREATER
-from thawline.evaluate.output import read_predictions, write_predictions
+from thawline.evaluate.output import PredictionFile, write_predictions
 from thawline.evaluate.repeats import over
 from thawline.evaluate.summary import summarize
 from thawline.recipe import Recipe
 from thawline.recipe.vary import FOLD, SEED
-from thawline.run.finish import baselines_of, keep_analysis
+from thawline.run.finish import baselines_learn, baselines_of, keep_analysis
 from thawline.run.folder import RunFolder
-from thawline.run.kept import grouped
+from thawline.run.kept import grouped, predictions_of
 from thawline.run.prepare import Prepared, Say
 from thawline.types import Prediction
 
@@ -98,37 +100,46 @@ def pooled(folds: Sequence[Fold], folder: RunFolder, last: Prepared, *, say: Say
     """
     pool, recipe, task = folds[0].dataset.pool, last.recipe, last.task
     assert pool is not None, "there are folds"
-    rows = [(number, place, one) for number, fold in enumerate(folds, 1) for place, one in _placed(fold)]
-    rows.sort(key=lambda row: row[1])
-    assert [place for _, place, _ in rows] == list(range(len(pool))), "an example is in no fold, or in two"
-    write_predictions((cast(Prediction, {**one, "fold": n}) for n, _, one in rows), folder.path / "predictions" / "folds.jsonl")
-    predictions = [one for _, _, one in rows]
-    given = Answered(pool, predictions, task.problem, task.labels, grouped(recipe, pool))
-    beside, samples = _baselines(folds, recipe, say=say), recipe.evaluate.bootstrap_samples
-    section = summarize(given, baselines=beside, samples=samples, seed=recipe.train.seed).section
+    path = folder.path / "predictions" / "folds.jsonl"
+    write_predictions(_in_order(folds, len(pool)), path)
+    given = Answered(pool, PredictionFile(path), task.problem, task.labels, grouped(recipe, pool))
+    beside = _baselines(folds, recipe, task.problem, say=say)
+    section = summarize(given, baselines=beside, samples=recipe.evaluate.bootstrap_samples, seed=recipe.train.seed).section
     each = [(fold.home.read("metrics.json") or {})[HELD] for fold in folds]
     section["over_folds"] = {"n": [one["n"] for one in each], **over(each)}
     keep_analysis(folder, "folds", given)
     return section
 
 
-def _placed(fold: Fold) -> Iterator[tuple[int, Prediction]]:
-    """Yield the predictions of a fold, each with the place of its example among all."""
-    pool, rows = fold.dataset.pool, fold.dataset.splits[HELD]
-    places = pool.places_of(rows) if pool is not None else None
+def _in_order(folds: Sequence[Fold], total: int) -> Iterator[Prediction]:
+    """Yield the predictions of all folds in the order of the examples; they stay in their files until then."""
+    files = [predictions_of(fold.home, HELD) for fold in folds]
+    owner, row = np.full(total, -1), np.zeros(total, np.int64)
+    for number, (fold, file) in enumerate(zip(folds, files, strict=True)):
+        places = _places(fold)
+        assert len(places) == len(file), "a fold has been answered in full"
+        owner[places], row[places] = number, np.arange(len(places))
+    assert (owner >= 0).all() and sum(map(len, files)) == total, "an example is in no fold, or in two"
+    for number, place in zip(owner.tolist(), row.tolist(), strict=True):
+        yield cast(Prediction, {**files[number][place], "fold": number + 1})
+
+
+def _places(fold: Fold) -> np.ndarray[Any, Any]:
+    """Return the places of a fold's examples among all, int [M]."""
+    pool = fold.dataset.pool
+    places = pool.places_of(fold.dataset.splits[HELD]) if pool is not None else None
     assert places is not None, "a fold is of the examples that were dealt out"
-    yield from zip(places.tolist(), read_predictions(fold.home.path / "predictions" / f"{HELD}.jsonl"), strict=True)
+    return places
 
 
-def _baselines(folds: Sequence[Fold], recipe: Recipe, *, say: Say) -> dict[str, list[Any]] | None:
+def _baselines(folds: Sequence[Fold], recipe: Recipe, problem: str, *, say: Say) -> dict[str, list[Any]] | None:
     """Return what baselines say of all examples, each trained without the fold of the example."""
-    if not recipe.evaluate.baselines or recipe.task.problem == "auto":
+    if not baselines_learn(recipe, problem, folds[0].dataset.splits[HELD]):
         return None
     found: dict[str, dict[int, Any]] = {}
     for fold in folds:
-        places = [place for place, _ in _placed(fold)]
         said = baselines_of(fold.dataset.splits["train"], fold.dataset.splits[HELD], recipe, say=say)
         for name, answers in said.items():
-            found.setdefault(name, {}).update(zip(places, answers, strict=True))
+            found.setdefault(name, {}).update(zip(_places(fold).tolist(), answers, strict=True))
     total = sum(len(fold.dataset.splits[HELD]) for fold in folds)
     return {name: [said[place] for place in range(total)] for name, said in found.items() if len(said) == total}

@@ -215,6 +215,13 @@ class Hearing:
 
     def hollow(self, items: Sequence[Item]) -> dict[str, Tensor] | None:
         """Return inputs of which only the shape is right; None where what they are decides on padding."""
+    def span(self, seconds: float) -> float:
+        """Return the seconds that the inputs of a piece of so many seconds stand for, what fills up its window included."""
+        if self._windowed:
+            return float(self.extractor.chunk_length)
+        frames = getattr(self.extractor, "max_length", None)  # of 10 ms, as in `_most`
+        return frames / 100 if frames else seconds
+
         if not self._windowed:
             return None
         shape = (len(items), int(self.extractor.feature_size), int(self.extractor.nb_max_frames))
