@@ -22,6 +22,12 @@ def made(number: int, dtype: str = "float32") -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(number)).to(getattr(torch, dtype))
 
 
+def stored_of(run: Any) -> list[int]:
+    """The cuts of a run at which tensors were stored; none where nothing was frozen."""
+    found: list[int] = run.metrics["train"].get("prefix", {"stored": []})["stored"]
+    return found
+
+
 def same(one: Tensor | None, other: Tensor) -> bool:
     """Whether shape, dtype and every bit agree, that of a NaN too."""
     if one is None or (one.dtype, one.shape) != (other.dtype, other.shape):

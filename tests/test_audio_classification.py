@@ -5,16 +5,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 import transformers
 
 from spoken import LABELS, RATE, clip, folder_of, trained, value, wav2vec2, whisper
+from stored import stored_of
 from thawline.errors import UserError
 from thawline.models.load import load_config, load_model, load_processor, quiet
+from thawline.run.folder import RunFolder
+from thawline.run.kept import kept
 from thawline.tasks.audio_classification import AudioClassification
 from thawline.tasks.base import Fitting
 from thawline.tasks.recordings import pieces
 from thawline.tasks.supervised import Supervised, Views, of_examples
+from thawline.tasks.too_short import least_samples
 from thawline.testing import check_task
 
 SINGLE = "single_label_classification"
@@ -159,7 +164,7 @@ def test_speed_does_not_push_a_recording_out_of_its_window(models: dict[str, str
 def test_augmentation_that_is_none(models: dict[str, str]) -> None:
     with pytest.raises(UserError, match=r"nois.*did you mean 'noise'"):
         task_of(models["whisper"]).augment(["nois"])
-    with pytest.raises(UserError, match="time_mask masks features, and this model reads waveforms"):
+    with pytest.raises(UserError, match="time_mask masks features of Whisper, and this is another model; expected"):
         task_of(models["layer"]).augment(["time_mask"])
 
 
@@ -188,6 +193,9 @@ def test_strategies_with_and_without_the_store(
     )
     assert with_store.recipe.task.name == "audio-classification"
     assert plain_metrics(with_store) == plain_metrics(without)
+    stored = [stored_of(run) for run in (with_store, without)]
+    nothing = strategy == "layerwise(full, decay=0.8)" or name == "group"  # whose norms see padding, so that nothing is stored
+    assert stored[1] == [] and bool(stored[0]) != nothing
 
 
 @pytest.mark.parametrize("name", ["whisper", "group"])
@@ -207,6 +215,69 @@ def test_saved_model_answers_alike_in_a_pipeline(name: str, models: dict[str, st
     found = run.model([{"id": str(n), "audio": value(clip(n))} for n in range(6)])
     for one, other in zip(plain, found, strict=True):
         assert {each["label"]: each["score"] for each in one} == pytest.approx(other["scores"], abs=1e-5)
+
+
+def test_what_a_model_needs_to_hear() -> None:
+    waves, bert = transformers.Wav2Vec2FeatureExtractor(), transformers.SeamlessM4TFeatureExtractor()
+    assert least_samples(waves, transformers.Wav2Vec2Config()) == 400
+    assert least_samples(waves, transformers.SEWConfig()) == 720  # which takes two frames together
+    assert least_samples(transformers.ASTFeatureExtractor(num_mel_bins=64), transformers.ASTConfig()) == 400
+    assert least_samples(bert, transformers.Wav2Vec2BertConfig()) == 560
+    assert least_samples(transformers.WhisperFeatureExtractor(), transformers.WhisperConfig()) == 1
+
+
+@pytest.mark.parametrize(("name", "least"), [("layer", 180), ("group", 180)])
+def test_the_shortest_recording_that_a_model_hears(name: str, least: int, models: dict[str, str]) -> None:
+    task = task_of(models[name])
+    assert least_samples(task.hearing.extractor, load_config(models[name])) == least
+    model = model_of(task, models[name])
+    rows = [{"id": "a", "audio": value(clip(0)[:size])} for size in (least, least - 1)]
+    assert [place for place, _ in task.unfit(task.hearing.extractor, model.config, rows)] == [1]
+    with torch.no_grad():
+        model(**task.collate(task.encode(rows[:1])).inputs)
+        with pytest.raises(RuntimeError):
+            model(**task.collate(task.encode(rows[1:])).inputs)
+
+
+@pytest.mark.parametrize("name", ["whisper", "layer"])
+def test_recordings_that_are_too_short_are_left_out_by_name(name: str, models: dict[str, str], tmp_path: Path) -> None:
+    folder = Path(folder_of(tmp_path / "tones"))
+    for split, rate in (("train", 48000), ("test", 44100)):
+        soundfile.write(folder / f"{split}_short.wav", clip(0)[:1], rate)
+        with (folder / f"{split}.csv").open("a") as file:
+            file.write(f"{split}_short.wav,high\n")
+    run, said = trained(str(folder), models[name], tmp_path / "run", strategy="head")
+    for split in ("train", "test"):
+        assert any(f"{split}_short.wav is too short: 0 samples" in line and f"left out of {split}" in line for line in said)
+    assert run.metrics["test"]["n"] == 12
+    assert len(run.predict(str(folder / "test.csv"))) == 12
+
+
+def test_folds_without_what_is_too_short(models: dict[str, str], tmp_path: Path) -> None:
+    folder = Path(folder_of(tmp_path / "tones"))
+    soundfile.write(folder / "short.wav", clip(0)[:100], RATE)
+    with (folder / "train.csv").open("a") as file:
+        file.write("short.wav,high\n")
+    (folder / "test.csv").unlink()
+    run, _ = trained(str(folder / "train.csv"), models["layer"], tmp_path / "run", data={"folds": 2, "validation_size": 0.2})
+    assert run.metrics["folds"]["n"] == 36
+    assert len(kept(RunFolder(run.folder)).examples) == 36
+
+
+def test_nothing_too_short_is_left_of_a_long_recording() -> None:
+    samples = np.concatenate([np.ones(RATE - 200, np.float32), np.zeros(400, np.float32)])
+    assert [len(piece) for piece in pieces(samples, RATE, RATE)][1] >= RATE // 10
+
+
+def test_speed_does_not_make_a_recording_too_short(models: dict[str, str]) -> None:
+    task = task_of(models["layer"])
+    model_of(task, models["layer"])
+    assert task.hearing.least == 180
+    task.augment(["speed(0.5, 2)"])
+    (item,) = task.encode([{"id": "a", "audio": value(clip(0)[:200])}])
+    for seed in range(8):
+        (heard,) = task.hearing.heard([{**item, "random": torch.Generator().manual_seed(seed)}])
+        assert len(heard["features"]) >= 180
 
 
 def test_a_long_recording_in_a_test_set_is_told(models: dict[str, str], tmp_path: Path) -> None:

@@ -5,11 +5,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 import transformers
 
 from spoken import RATE, WORDS, clip, folder_of, sentence, trained, value, wav2vec2, whisper
-from thawline.errors import DataError, UserError
+from stored import stored_of
+from thawline.errors import DataError, ModelError, UserError
 from thawline.models.load import load_config, load_model, load_processor, quiet
 from thawline.tasks.base import Fitting, Step, plain_objective
 from thawline.tasks.speech_recognition import SpeechOptions, SpeechRecognition
@@ -161,6 +163,26 @@ def test_what_does_not_fit_is_refused(models: dict[str, str]) -> None:
         task_of(models["ctc"], smoothing=0.1)
 
 
+@pytest.mark.parametrize("kind", ["moonshine", "speech_to_text"])
+def test_other_decoders_than_whispers_are_refused(kind: str, models: dict[str, str]) -> None:
+    config = transformers.AutoConfig.for_model(kind)
+    said = f"Whisper and by models with a CTC head .* this is a {kind}; name one of those"
+    with pytest.raises(ModelError, match=said):
+        SpeechRecognition.fit(load_processor(models["ctc"], "AutoProcessor"), config, Fitting())
+    with pytest.raises(ModelError, match=said):
+        SpeechRecognition.processor(lambda name: pytest.fail("it was loaded"), config, Fitting())
+
+
+def test_recordings_that_are_too_short_are_left_out_by_name(models: dict[str, str], tmp_path: Path) -> None:
+    folder = Path(folder_of(tmp_path / "words", transcripts=True))
+    soundfile.write(folder / "short.wav", clip(0)[:100], RATE)
+    with (folder / "train.csv").open("a") as file:
+        file.write("short.wav,NO\n")
+    _, said = trained(str(folder), models["ctc"], tmp_path / "run", strategy="head", evaluate={"baselines": False})
+    short = "short.wav is too short: 100 samples at 16000 Hz; expected 180 or more. It is left out of train."
+    assert any(short in line for line in said)
+
+
 def test_pieces_are_put_together(models: dict[str, str]) -> None:
     task, _ = task_of(models["ctc"])
     assert task.combine([{"id": "a", "text": "NO"}, {"id": "a", "text": ""}, {"id": "a", "text": "ON"}]) == {
@@ -174,8 +196,10 @@ def test_pieces_are_put_together(models: dict[str, str]) -> None:
     [
         ("whisper", "full"),
         ("whisper", "head"),
-        ("whisper", "freeze(0.5)"),
+        ("whisper", "freeze(2)"),
         ("whisper", "gradual(full, until=0.5)"),
+        ("whisper", "layerwise(full, decay=0.8)"),
+        ("ctc", "layerwise(freeze(0.5), decay=0.8)"),
         ("ctc", "head"),
         ("ctc", "freeze(0.5)"),
     ],
@@ -198,6 +222,9 @@ def test_strategies_with_and_without_the_store(
     assert with_store.recipe.task.name == "automatic-speech-recognition"
     one, other = (run.metrics["test"] for run in (with_store, without))
     assert one == other and {"wer", "cer"} <= one.keys()
+    stored = [stored_of(run) for run in (with_store, without)]
+    nothing = strategy in ("full", "layerwise(full, decay=0.8)") or (name, strategy) == ("whisper", "head")
+    assert stored[1] == [] and bool(stored[0]) != nothing
     if name == "whisper" and strategy == "head":  # which lies behind the decoder, and that reads the transcript
         assert any("depends on the targets" in line for line in said)
 

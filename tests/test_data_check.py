@@ -43,7 +43,7 @@ def test_texts_in_two_splits_of_real_data(name: str, seed: int, shared: Path, ca
             "look swapped: 'text'",
         ),
         ([{"text": f"{row['text']}", "label": 0.5} for row in rows()], "one_value", "All numbers in train are 0.5"),
-        ([{"text": row["text"]} for row in rows()], "no_labels", "No row of train has a label"),
+        ([{"text": row["text"]} for row in rows()], "no_labels", "type task=text-generation to learn to go on writing"),
         ([{**row, "text": "" if i > 10 else row["text"]} for i, row in enumerate(rows())], "empty_text", "are empty"),
         (
             {"train": rows(), "test": rows()},
@@ -166,7 +166,7 @@ def test_data_for_a_trained_model(shared: Path, tmp_path: Path, cache: Path) -> 
     assert len(load_one(["a film"], columns, cache=cache)[0]) == 1
     for content, message in (
         ("review\ndull\n", "No row of the data has a label"),
-        ("text,label\ndull,bad\n", "does not know .*: 'bad'. It knows: neg"),
+        ("text,label\ndull,bad\n", "does not know .*: 'bad' .first in example .*-0.. It knows: neg"),
     ):
         (tmp_path / "a.csv").write_text(content)
         with pytest.raises(DataError, match=message):

@@ -1,6 +1,7 @@
 """Image classification: the contract, what becomes of pictures, augmentation and its stored views, and whole runs."""
 
 import hashlib
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,19 @@ import transformers
 from PIL import Image
 
 import thawline as tl
-from thawline.errors import UserError
+from stored import stored_of
+from thawline.errors import ModelError, UserError
 from thawline.models.load import load_config, load_model, load_processor, quiet
-from thawline.tasks.image_classification import ImageClassification
+from thawline.tasks.base import Fitting
+from thawline.tasks.image_classification import ImageClassification, channels_of
 from thawline.tasks.supervised import Supervised, Views, of_examples
 from thawline.testing import check_task
 
 LABELS = ("dark", "light", "striped")
 SIZE = 32
 VIT = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 64, "patch_size": 8}
+TOWER = {**VIT, "image_size": SIZE, "projection_dim": 16}
+TEXTS = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16, "vocab_size": 8}
 RESNET = {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1], "layer_type": "basic"}
 
 
@@ -38,6 +43,16 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     base = tmp_path_factory.mktemp("models")
     configs = {
         "vit": (transformers.ViTConfig(image_size=SIZE, **VIT), transformers.ViTModel, transformers.ViTImageProcessor),
+        "siglip": (
+            transformers.SiglipConfig(text_config=TEXTS, vision_config=TOWER),
+            transformers.SiglipModel,
+            transformers.SiglipImageProcessor,
+        ),
+        "clip": (
+            transformers.CLIPConfig(text_config=TEXTS, vision_config=TOWER, projection_dim=16),
+            transformers.CLIPModel,
+            transformers.CLIPImageProcessor,
+        ),
         "resnet": (transformers.ResNetConfig(**RESNET), transformers.ResNetModel, transformers.ConvNextImageProcessor),
     }
     for name, (config, model, processor) in configs.items():
@@ -45,7 +60,10 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         with quiet():
             model(config).save_pretrained(base / name)
         size = {"shortest_edge": SIZE} if name == "resnet" else {"height": SIZE, "width": SIZE}
-        processor(size=size, crop_pct=1.0).save_pretrained(base / name)
+        more = {"crop_pct": 1.0} if name in ("vit", "resnet") else {}
+        if name == "clip":
+            more["crop_size"] = size
+        processor(size=size, **more).save_pretrained(base / name)
     return {name: str(base / name) for name in configs}
 
 
@@ -76,8 +94,6 @@ def examples(problem: str = "single_label_classification") -> list[dict[str, Any
 
 
 def _png(number: int) -> bytes:
-    from io import BytesIO
-
     file = BytesIO()
     picture_of(number).save(file, "PNG")
     return file.getvalue()
@@ -100,6 +116,51 @@ def test_pixels_are_those_of_the_processor(models: dict[str, str]) -> None:
     ]
     assert torch.equal(task.collate(items).inputs["pixel_values"], straight)
     assert task.hollow(items).inputs["pixel_values"].shape == straight.shape
+
+
+class NotInSteps:
+    """Timm's processor has neither resizing nor normalising of its own."""
+
+    model_input_names = ("pixel_values",)
+
+
+@pytest.mark.parametrize("settings", [{}, {"include_top": False}, {"rescale_offset": True}])
+def test_efficientnet_divides_by_the_deviation_once(settings: dict[str, Any]) -> None:
+    same_as_the_processor("EfficientNetImageProcessor", size={"height": SIZE, "width": SIZE}, **settings)
+
+
+@pytest.mark.parametrize("name", ["MobileViTImageProcessor", "MobileViTImageProcessorPil"])
+def test_mobilevit_sees_blue_first_as_in_a_pipeline(name: str) -> None:
+    edge = {"height": SIZE, "width": SIZE}
+    found = same_as_the_processor(name, size={"shortest_edge": SIZE}, crop_size=edge)
+    with_red = same_as_the_processor(name, size={"shortest_edge": SIZE}, crop_size=edge, do_flip_channel_order=False)
+    assert torch.equal(found, with_red[:, [2, 1, 0]]) and not torch.equal(found, with_red)
+
+
+def same_as_the_processor(name: str, **settings: Any) -> torch.Tensor:
+    """What becomes of pictures in two steps is what the processor makes of them in one."""
+    processor = getattr(transformers, name)(**settings)
+    task = ImageClassification(processor, problem="single_label_classification", labels=LABELS)
+    found = task.collate(task.encode(coloured())).inputs["pixel_values"]
+    pictures = [Image.open(BytesIO(row["image"]["bytes"])) for row in coloured()]
+    assert torch.allclose(found, processor(pictures, return_tensors="pt")["pixel_values"], atol=1e-6)
+    return found
+
+
+def coloured() -> list[dict[str, Any]]:
+    found = []
+    for number in range(3):
+        pixels = np.random.default_rng(number).integers(0, (255, 120, 40), (30, 40, 3)).astype(np.uint8)
+        file = BytesIO()
+        Image.fromarray(pixels).save(file, "PNG")
+        found.append({"id": f"c{number}", "image": {"bytes": file.getvalue(), "path": None}})
+    return found
+
+
+def test_processors_of_another_kind_are_refused() -> None:
+    for processor in (NotInSteps(), transformers.Siglip2ImageProcessor()):
+        with pytest.raises(ModelError, match=r"such as ViT.*model=NAME"):
+            ImageClassification.fit(processor, transformers.ResNetConfig(), Fitting())
 
 
 def seen(task: ImageClassification, *changes: str, most: int | None = None) -> Supervised:
@@ -127,6 +188,16 @@ def test_mixing_mixes_the_labels_alike(models: dict[str, str]) -> None:
     assert batch.targets is not None and batch.targets.shape == (6, 3)
     assert torch.allclose(batch.targets.sum(-1), torch.ones(6))
     assert task.mixes
+
+
+@pytest.mark.parametrize("mixing", ["mixup(0.4)", "cutmix"])
+def test_a_run_learns_from_mixed_pictures(mixing: str, models: dict[str, str], folder: Path, tmp_path: Path) -> None:
+    """Nothing of a mixed picture can be stored, whatever is frozen; what is measured is not mixed."""
+    more = {"data": {"augment": [mixing]}, "strategy": "freeze(0.5)", "store": {"features": True}}
+    one, again = (trained(folder, models["vit"], tmp_path / name, train={"num_train_epochs": 8}, **more)[0] for name in "ab")
+    plain, _ = trained(folder, models["vit"], tmp_path / "plain", train={"num_train_epochs": 8}, strategy="freeze(0.5)")
+    assert weights(one) == weights(again) != weights(plain)
+    assert one.metrics["test"]["accuracy"] > 0.6
 
 
 def test_augmentation_that_is_none(models: dict[str, str]) -> None:
@@ -179,6 +250,8 @@ def test_strategies_with_and_without_the_store(
     assert {k: v for k, v in one.items() if not isinstance(v, dict)} == {
         k: v for k, v in other.items() if not isinstance(v, dict)
     }
+    assert stored_of(without) == []
+    assert bool(stored_of(with_store)) == (strategy not in ("full", "layerwise(full, decay=0.8)"))
     if strategy in ("full", "layerwise(full, decay=0.8)"):
         assert weights(with_store) == weights(without)
 
@@ -206,8 +279,19 @@ def test_batch_norms_keep_their_statistics_unless_told(models: dict[str, str], f
     assert not any(torch.equal(b, before[name]) for name, b in statistics(str(moved.folder / "model")).items())
 
 
-@pytest.mark.parametrize("channels", [1, 5])
-def test_pictures_of_other_channels(channels: int, models: dict[str, str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["siglip", "clip"])
+def test_towers_for_pictures(name: str, models: dict[str, str], folder: Path, tmp_path: Path) -> None:
+    """Of models for texts and pictures, whose configs tell of pictures in a part of their own."""
+    run, _ = trained(folder, models[name], tmp_path / "run")
+    with quiet():
+        pipe = transformers.pipeline("image-classification", model=str(run.folder / "model"))
+    file = str(folder / "light" / "1.png")
+    found = run.predict([{"id": "a", "image": {"bytes": None, "path": file}}])[0]
+    assert {one["label"]: one["score"] for one in pipe(file, top_k=None)} == pytest.approx(found["scores"], abs=1e-5)
+
+
+@pytest.mark.parametrize(("name", "channels"), [("resnet", 1), ("resnet", 5), ("siglip", 1), ("clip", 5)])
+def test_pictures_of_other_channels(name: str, channels: int, models: dict[str, str], tmp_path: Path) -> None:
     tifffile = pytest.importorskip("tifffile")
     for number in range(24):
         place = tmp_path / "data" / LABELS[number % 3] / f"{number}.{'png' if channels == 1 else 'tif'}"
@@ -221,12 +305,37 @@ def test_pictures_of_other_channels(channels: int, models: dict[str, str], tmp_p
                 photometric="minisblack",
                 planarconfig="contig",
             )
-    run, said = trained(tmp_path / "data", models["resnet"], tmp_path / "run", model_settings={"in_channels": channels})
+    run, said = trained(tmp_path / "data", models[name], tmp_path / "run", model_settings={"in_channels": channels})
     assert any(f"have {channels} channels" in line for line in said)
     reloaded = transformers.AutoModelForImageClassification.from_pretrained(run.folder / "model")
-    assert reloaded.config.num_channels == channels
+    assert channels_of(reloaded.config) == channels
     assert next(m for m in reloaded.modules() if isinstance(m, torch.nn.Conv2d)).in_channels == channels
     assert len(run.predict(str(tmp_path / "data" / "dark"))) == 8
+
+
+@pytest.mark.parametrize("channels", [None, 5])
+def test_pictures_with_other_bands_are_left_out_by_name(channels: int | None, models: dict[str, str], tmp_path: Path) -> None:
+    """Whether the model takes colours or bands."""
+    tifffile = pytest.importorskip("tifffile")
+
+    def write(place: Path, number: int, bands: int | None) -> None:
+        place.parent.mkdir(exist_ok=True, parents=True)
+        if bands is None:
+            picture_of(number).save(place)
+        else:
+            values = np.repeat(np.asarray(picture_of(number))[..., :1], bands, 2)
+            tifffile.imwrite(place, values, photometric="minisblack", planarconfig="contig")
+
+    for number in range(24):
+        write(tmp_path / "data" / LABELS[number % 3] / f"{number}.{'png' if channels is None else 'tif'}", number, channels)
+    for name in ("six.tif", "more.tif"):
+        write(tmp_path / "data" / "light" / name, 1, 6)
+    settings = {"in_channels": channels} if channels else {}
+    run, said = trained(tmp_path / "data", models["resnet"], tmp_path / "run", model_settings=settings)
+    for name in ("six.tif", "more.tif"):
+        assert any(name in line and "left out" in line for line in said)
+    assert sum(run.metrics[split]["n"] for split in ("train", "validation", "test") if "n" in run.metrics[split]) < 24
+    assert len(run.predict(str(tmp_path / "data" / "light"))) == 8
 
 
 def test_pictures_without_labels_are_answered_by_name(models: dict[str, str], folder: Path, tmp_path: Path) -> None:

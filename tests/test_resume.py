@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import thawline as tl
+from spoken import folder_of, wav2vec2
 from test_training import options, run, table
 from thawline.errors import RunError
 
@@ -21,13 +22,23 @@ import thawline as tl
 from test_training import silent, table
 tl.finetune(table(), say=silent, progress=False, output=sys.argv[1], **json.loads(sys.argv[2]))
 """
+HEARD = """
+import json, sys
+import thawline as tl
+arguments = json.loads(sys.argv[2])
+tl.finetune(arguments.pop("path"), say=lambda text: None, progress=False, output=sys.argv[1], **arguments)
+"""
 SLOW = {"epochs": 6, "strategy": "gradual(full, until=0.5)", "eval_strategy": "steps", "eval_steps": 7}
 
 
 def begin(folder: Path, **more: Any) -> subprocess.Popen[bytes]:
     """Start a run in a process of its own, from which it can be killed."""
+    return started(SCRIPT, folder, options(**more))
+
+
+def started(script: str, folder: Path, arguments: dict[str, Any]) -> subprocess.Popen[bytes]:
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
-    command = [sys.executable, "-c", SCRIPT, str(folder), json.dumps(options(**more))]
+    command = [sys.executable, "-c", script, str(folder), json.dumps(arguments)]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
@@ -88,6 +99,30 @@ def test_killed_adaptive_run_decides_the_same(tmp_path: Path, lines: int) -> Non
     assert outcome(tmp_path / "run") == outcome(tmp_path / "whole")
     came = [line["thaw_line"] for line in outcome(tmp_path / "run")["history"] if line["kind"] == "step"]
     assert came == sorted(came) and len(set(came)) > 1
+
+
+def test_killed_run_on_recordings_resumes_to_the_same_bytes(tmp_path: Path) -> None:
+    """With random changes of recordings, of which a part is stored."""
+    train = {"epochs": 6, "batch_size": 8, "lr": 1e-3, "threads": 1, "seed": 0, "bf16": False, "checkpoint_minutes": 1e-6}
+    heard = {
+        "path": folder_of(tmp_path / "tones"),
+        "data": {"augment": ["noise"]},
+        "model": wav2vec2(tmp_path / "model"),
+        "strategy": "freeze(0.5)",
+        "store": {"features": True},
+        "evaluate": {"bootstrap_samples": 10},
+        "train": train,
+    }
+    process = started(HEARD, tmp_path / "whole", heard)
+    assert process.communicate() and process.returncode == 0
+    process = started(HEARD, tmp_path / "run", heard)
+    wait_for(tmp_path / "run" / "history.jsonl", 9, process)
+    process.kill()
+    process.communicate()
+    assert not (tmp_path / "run" / "metrics.json").exists()
+    resumed = tl.resume(tmp_path / "run", say=lambda text: None, progress=False)
+    assert resumed.recipe.task.name == "audio-classification" and resumed.metrics["train"]["prefix"]["stored"]
+    assert outcome(tmp_path / "run") == outcome(tmp_path / "whole")
 
 
 def test_interrupted_run_keeps_a_checkpoint(tmp_path: Path, whole: dict[str, Any]) -> None:

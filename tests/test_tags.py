@@ -1,6 +1,9 @@
 """Tags and spans: the schemes, what ill-formed sequences mean, and the tables that hold them."""
 
+import json
 import warnings
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -8,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from thawline.data.dataset import Options, load, load_one
 from thawline.data.tagged import tagged
 from thawline.data.tags import SCHEMES, of_spans, recognise, repair, scheme_of, spans
 from thawline.data.words import words
@@ -180,6 +184,34 @@ def test_classes_named_by_features() -> None:
         tagged(numbers)
     with pytest.raises(DataError, match="Row 1: a tag is missing, or its number has no name"):
         tagged(numbers, ["O"])
+
+
+@pytest.mark.parametrize("column", ["ner_tags", "mine"])
+def test_numbers_of_tags_are_named_by_the_recipe(column: str, tmp_path: Path, cache: Path) -> None:
+    """As JSON Lines have them; the same names hold for data to measure on."""
+    lines = [json.dumps({"tokens": ["in", "Rome", str(i)], column: [0, 1, 0], "pos_tags": [4, 9, 2]}) for i in range(30)]
+    path = tmp_path / "a.jsonl"
+    path.write_text("\n".join(lines))
+    asked = Options(label_names=["O", "B-loc"], label=None if column == "ner_tags" else column, test_size=0)
+    dataset = load(str(path), asked, cache=cache)
+    assert dataset.columns.labels == ("B-loc", "O")
+    assert dataset.splits["train"][0]["label"] == ["O", "B-loc", "O"]
+    rows, _ = load_one(str(path), dataset.columns, labelled=True, cache=cache)
+    assert rows[0]["label"] == ["O", "B-loc", "O"]
+    with pytest.raises(DataError, match=r"holds numbers without names; .* data\.label_names=\[O, B-person, I-person\]"):
+        load(str(path), Options(inputs="tokens"), cache=cache)
+    with pytest.raises(DataError, match="Row 1: a tag is missing, or its number has no name"):
+        load(str(path), replace(asked, label_names=["O"]), cache=cache)
+
+
+def test_numbers_of_labels_are_named_by_the_recipe(cache: Path) -> None:
+    data = [{"text": f"text number {i}", "label": i % 2} for i in range(30)]
+    dataset = load(data, Options(label_names=["bad", "good"]), cache=cache)
+    assert dataset.columns.labels == ("bad", "good") and {row["label"] for row in dataset.splits["train"]} == {"bad", "good"}
+    rows, _ = load_one(data, dataset.columns, labelled=True, cache=cache)
+    assert [row["label"] for row in rows][:2] == ["bad", "good"]
+    with pytest.raises(DataError, match="No column holds whole numbers that"):
+        load([{"text": f"{i} words", "label": "ab"[i % 2]} for i in range(30)], Options(label_names=["x"]), cache=cache)
 
 
 def test_schemes_are_made_one() -> None:

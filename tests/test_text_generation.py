@@ -14,6 +14,7 @@ from torch.nn import functional
 
 import thawline as tl
 from families import SENTENCES, tokenizer_of
+from stored import stored_of
 from thawline.errors import DataError, UserError
 from thawline.evaluate.predict import measure, spread
 from thawline.models.chat import ensure_template
@@ -264,6 +265,34 @@ def test_documents_are_learned_whole_and_go_on(tmp_path: Path) -> None:
     assert one["text"] and one["tokens"] > 1
 
 
+def test_conversations_say_what_is_learned_of_them(tmp_path: Path) -> None:
+    """Nobody names the task."""
+    train = {"max_steps": 2, "batch_size": 8, "lr": 5e-3, "bf16": False, "device": "cpu"}
+    more: dict[str, Any] = {"evaluate": {"baselines": False}, "task": {"options": {"max_new_tokens": 2}}}
+    output = str(tmp_path / "run")
+    run = tl.finetune(
+        chats(tmp_path), model=_checkpoint(), train=train, output=output, say=lambda text: None, progress=False, **more
+    )
+    assert run.recipe.task.name == "text-generation" and "rouge_l" in run.metrics["test"]
+
+
+def test_adapters_are_merged_and_plain_transformers_answers_alike(tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    run = train(chats(tmp_path), strategy="lora(r=4)", train={"max_steps": 12, "lr": 2e-2}, evaluate={"baselines": False})
+    saved = run.folder / "model"
+    assert not list(saved.glob("adapter*"))
+    tokenizer = transformers.AutoTokenizer.from_pretrained(saved)
+    assert tokenizer.chat_template == run.model.task.tokenizer.chat_template is not None
+    before, after = (transformers.AutoModelForCausalLM.from_pretrained(place).state_dict() for place in (_checkpoint(), saved))
+    assert before.keys() == after.keys() and any(not torch.equal(before[name], after[name]) for name in before)
+    asked = [conversation(i)[:1] for i in range(4)]
+    (tmp_path / "asked.jsonl").write_text("\n".join(json.dumps({"messages": messages}) for messages in asked))
+    plain = transformers.pipeline("text-generation", model=str(saved))
+    for messages, one in zip(asked, run.predict(tmp_path / "asked.jsonl"), strict=True):
+        (answer,) = plain(messages)
+        assert answer["generated_text"][-1]["content"] == one["text"]
+
+
 @pytest.mark.parametrize("strategy", ["head", "freeze(2)", "layerwise(full)", "gradual(full)"])
 def test_strategies_come_to_the_same_with_and_without_a_store(tmp_path: Path, strategy: str) -> None:
     path = chats(tmp_path, 40)
@@ -274,6 +303,8 @@ def test_strategies_come_to_the_same_with_and_without_a_store(tmp_path: Path, st
     weights = [transformers.AutoModelForCausalLM.from_pretrained(run.folder / "model").state_dict() for run in runs]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     assert runs[0].metrics["test"]["loss"] == runs[1].metrics["test"]["loss"]
+    stored = [stored_of(run) for run in runs]
+    assert stored[1] == [] and bool(stored[0]) == (strategy != "layerwise(full)")
 
 
 def test_a_packed_run_comes_to_about_the_same(tmp_path: Path) -> None:

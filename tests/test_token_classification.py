@@ -19,6 +19,7 @@ from torch.nn import functional
 
 import thawline as tl
 from families import FAMILIES, folder_of, tokenizer_of
+from stored import stored_of
 from thawline.cli.entry import main
 from thawline.data.dataset import Options, load
 from thawline.data.tags import repair
@@ -329,6 +330,8 @@ def test_strategies_with_and_without_the_store(strategy: str, tmp_path: Path) ->
     ]
     one, other = (run.metrics["test"] for run in runs)
     assert one == other
+    stored = [stored_of(run) for run in runs]
+    assert stored[1] == [] and bool(stored[0]) == (strategy != "layerwise(full, decay=0.9)")
     weights = [(run.folder / "model" / "model.safetensors").read_bytes() for run in runs]
     assert weights[0] == weights[1]
 
@@ -433,7 +436,7 @@ def test_tokenizer_without_words_is_refused() -> None:
 def test_unknown_tag_of_other_data(base: Path, tmp_path: Path) -> None:
     path = tmp_path / "other.jsonl"
     path.write_text(json.dumps({"tokens": ["good"], "ner_tags": ["B-org"]}) + "\n")
-    with pytest.raises(DataError, match="does not know these labels of the data: 'B-org'"):
+    with pytest.raises(DataError, match=r"does not know these labels of the data: 'B-org' \(first in example \S+\)"):
         run_of(base, "bert").evaluate(str(path))
 
 

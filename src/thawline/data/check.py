@@ -38,15 +38,19 @@ def check(parts: Mapping[str, Part], columns: Columns) -> tuple[Finding, ...]:
     if train is not None and train.has("label"):
         found += [swapped_columns(train, columns), *_targets(train, columns)]
     elif train is not None:
-        found.append(
-            Finding("stop", "no_labels", "No row of train has a label; name the column that holds them with data.label.")
-        )
+        found.append(_no_labels(columns))
     if train is not None and train.has("label") and columns.labels:
         others = [(name, part) for name, part in parts.items() if name != "train" and part.has("label")]
         found += [unseen_labels(part, name, train=train, names=columns.labels) for name, part in others]
     for name, part in parts.items():
         found += [empty_texts(part, name), duplicates(part, name), conflicting_labels(part, name)]
     return _worst_first(found)
+
+
+def _no_labels(columns: Columns) -> Finding:
+    text = "No row of train has a label; name the column that holds them with data.label"
+    instead = ", or type task=text-generation to learn to go on writing such texts" if columns.kind == "text" else ""
+    return Finding("stop", "no_labels", f"{text}{instead}.")
 
 
 def overlaps(parts: Mapping[str, Part]) -> tuple[Finding, ...]:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from thawline.data import labels as labelling
-from thawline.data.inputs import TEXT, Inputs
+from thawline.data.inputs import INPUTS, TEXT, Inputs
 from thawline.data.labels import Form
 from thawline.data.read import Source
 from thawline.data.texts import is_text, named_label
@@ -28,7 +28,7 @@ class Columns:
     several columns of 0 and 1, or None; `problem` transformers' name
     ("single_label_classification", …) or "unlabelled"; `labels` the class names in order; `form` how label values are read;
     `target` what is learned, an entry of TARGETS; `before` the columns that the user named, by key of the recipe, where they
-    were brought into another form.
+    were brought into another form; `names` what the user calls classes or tags that are given as numbers.
     """
 
     inputs: tuple[str, ...]
@@ -42,11 +42,18 @@ class Columns:
     kind: str = "text"
     target: str = "label"
     before: tuple[tuple[str, str], ...] = ()
+    names: tuple[str, ...] = ()
 
     @property
     def plainly(self) -> bool:
         """Whether it is labels that are learned: classes or numbers."""
         return self.target == "label"
+
+    @property
+    def label_column(self) -> str | None:
+        """The one column of labels as the user has it, None where it is not known by name."""
+        found = dict(self.before).get("label") if INPUTS[self.kind].known else self.label
+        return found if isinstance(found, str) else None
 
 
 @dataclass(frozen=True)

@@ -16,15 +16,15 @@ from thawline.data.cache import hash_bytes
 from thawline.data.columns import Asked, Columns, expect, infer
 from thawline.data.conversations import questions
 from thawline.data.divide import divided, held_back, sampled
-from thawline.data.examples import FILES, Examples
+from thawline.data.examples import Examples
 from thawline.data.folds import dealt, softened
 from thawline.data.inputs import INPUTS, recognise, shaped
 from thawline.data.prepare import Part, canonical, label_codes, labelled
 from thawline.data.read import Source, read
+from thawline.data.readable import readable
+from thawline.data.tagged import with_label_names
 from thawline.errors import DataError
 from thawline.types import Finding
-
-_NAMED = 20  # files that cannot be read, by name
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,7 @@ class Options:
     seed: int = 0
     inputs: str | None = None
     target: str | None = None
+    label_names: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def load(data: object, options: Options | None = None, *, cache: Path) -> Datase
         Finding("note", "columns", note) for note in columns.notes
     ]
     findings += shaping
-    for clean in (_readable, _with_labels, _without_duplicates if options.drop_duplicates else _as_is):
+    for clean in (readable, _with_labels, _without_duplicates if options.drop_duplicates else _as_is):
         parts, told = clean(parts, columns)
         findings += told
     findings += checking.overlaps(parts)
@@ -117,6 +118,8 @@ def load(data: object, options: Options | None = None, *, cache: Path) -> Datase
 
 def understood(source: Source, options: Options) -> tuple[Source, Columns, list[Finding]]:
     """Return the tables in the form of their kind of input, what each column is for, and what was found; raises DataError."""
+    if options.label_names:
+        source = _with_names(source, options)
     first = source.splits.get("train", next(iter(source.splits.values())))
     named = [kind for kind in INPUTS if getattr(options, kind) is not None]
     inputs = INPUTS[options.inputs] if options.inputs else recognise(first, named)
@@ -136,7 +139,17 @@ def understood(source: Source, options: Options) -> tuple[Source, Columns, list[
         problem=options.problem,
     )
     columns = infer(source, told)
-    return source, replace(columns, before=tuple(asked.items())), findings
+    return source, replace(columns, before=tuple(asked.items()), names=tuple(options.label_names)), findings
+
+
+def _with_names(source: Source, options: Options) -> Source:
+    """Return the tables with names in the place of the numbers that stand for labels or tags; raises DataError without any."""
+    label = options.label if isinstance(options.label, str) else None
+    splits = {split: with_label_names(table, options.label_names, label) for split, table in source.splits.items()}
+    if all(table is source.splits[split] for split, table in splits.items()):
+        known = ", ".join(next(iter(splits.values())).column_names)
+        raise DataError(f"No column holds whole numbers that data.label_names could name (columns: {known}); leave it out.")
+    return replace(source, splits=splits)
 
 
 def _shaped_label(source: Source) -> str | None:
@@ -154,7 +167,7 @@ def load_one(
     """
     source = read(data, encoding=encoding, cache=cache)
     split = next(split for split in ("test", "validation", "all", "train") if split in source.splits)
-    table = source.splits[split]
+    table = with_label_names(source.splits[split], columns.names, columns.label_column)
     notes, shaping = list(source.notes), list[Finding]()
     if len(source.splits) > 1:
         notes.append(f"of the splits {', '.join(source.splits)}, {split} is used")
@@ -172,7 +185,7 @@ def load_one(
         columns = replace(columns, inputs=found)
     if columns.id is None and _tells_apart(table, "id"):
         columns = replace(columns, id="id")
-    parts, unread = _readable({split: canonical(table, columns, split)}, columns)
+    parts, unread = readable({split: canonical(table, columns, split)}, columns)
     findings = [*(Finding("note", "read", note) for note in notes), *shaping, *unread]
     if labelled:
         parts, told = _measurable(parts, columns)
@@ -188,25 +201,6 @@ def _tells_apart(table: pa.Table, name: str) -> bool:
 Parts = dict[str, Part]
 
 
-def _readable(parts: Parts, columns: Columns) -> tuple[Parts, list[Finding]]:
-    """Drop what cannot be read, by name."""
-    inputs = INPUTS[columns.kind]
-    kept, findings = {}, []
-    for split, part in parts.items():
-        faults = inputs.faults(part.examples.column(inputs.columns[0]).to_pylist()) if inputs.name in FILES else []
-        for _, reason in faults[:_NAMED]:
-            where = "the data" if split == "all" else split
-            findings.append(Finding("warning", "unreadable", f"{reason} It is left out of {where}."))
-        if len(faults) > _NAMED:
-            findings.append(Finding("warning", "unreadable", f"{len(faults) - _NAMED} more {inputs.noun} cannot be read."))
-        if len(faults) == len(part):
-            raise DataError(f"None of the {len(part)} {inputs.noun} can be read. {faults[0][1]}")
-        mask = np.ones(len(part), np.bool_)
-        mask[[place for place, _ in faults]] = False
-        kept[split] = part.select(mask) if faults else part
-    return kept, findings
-
-
 def _as_is(parts: Parts, columns: Columns) -> tuple[Parts, list[Finding]]:
     del columns
     return parts, []
@@ -217,9 +211,12 @@ def _measurable(parts: Parts, columns: Columns) -> tuple[Parts, list[Finding]]:
     for part in parts.values():
         new = set(labelling.names_in(part.examples.column("label"))) - set(columns.labels) if columns.labels else set()
         if new:
-            shown = ", ".join(repr(name) for name in sorted(new)[:5])
+            shown, ids = ", ".join(repr(name) for name in sorted(new)[:5]), part.examples.column("id").to_pylist()
+            rows = zip(ids, part.examples.column("label").to_pylist(), strict=True)
+            first = next(name for name, label in rows if new.intersection([label] if isinstance(label, str) else label))
             raise DataError(
-                f"The model does not know these labels of the data: {shown}. It knows: {', '.join(columns.labels)}."
+                f"The model does not know these labels of the data: {shown} (first in example {first}). "
+                f"It knows: {', '.join(columns.labels)}."
             )
     return parts, findings
 

@@ -77,11 +77,18 @@ def unreadable(values: Iterable[Any], told: Callable[[int], object] = lambda don
     >>> unreadable([np.zeros((9, 9), np.uint8), b"hello"])
     [(1, '5 bytes without a name cannot be read as a picture; expected JPEG, PNG, WebP, TIFF, BMP or GIF.')]
     """
+    return looked_through(values, _fault, told)
+
+
+def looked_through(
+    values: Iterable[Any], fault: Callable[[Any], str], told: Callable[[int], object] = lambda done: None
+) -> list[tuple[int, str]]:
+    """Return the positions of the values that have a fault, each with what `fault` says of it; "" is none. Done in threads."""
     faults: list[tuple[int, str]] = []
     rest, done = iter(values), 0
     with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
         while some := list(islice(rest, _AT_ONCE)):
-            faults += [(done + place, fault) for place, fault in enumerate(pool.map(_fault, some)) if fault]
+            faults += [(done + place, said) for place, said in enumerate(pool.map(fault, some)) if said]
             done += len(some)
             told(done)
     return faults
@@ -91,12 +98,12 @@ def _fault(value: Any) -> str:
     try:
         _picture(value, "L", least=1)
     except DataError as error:
-        return "" if _has_many_bands(value) else str(error)
+        return "" if has_many_bands(value) else str(error)
     return ""
 
 
-def _has_many_bands(value: Any) -> bool:
-    """Tell whether this is a TIFF that Pillow does not open and tifffile does."""
+def has_many_bands(value: Any) -> bool:
+    """Tell whether this is a TIFF that Pillow does not open and tifffile does: one that is neither grey nor coloured."""
     if _head(value)[0][:4] not in _TIFF:
         return False
     try:

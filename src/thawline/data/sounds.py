@@ -36,22 +36,21 @@ _THREADS = 8  # each holds a whole sound in memory
 _SHORT = 0.95  # of the length in the header; that of an MP3 without an index is an estimate
 
 
-def sound(value: Any, rate: int) -> Samples:
+def sound(value: Any, rate: int, *, least: int = 1) -> Samples:
     """Return the samples of one channel at `rate` (Hz), float32 [n], full scale being ±1.
 
     `value` is bytes, a path, a mapping with "bytes" and "path" or with "array" and "sampling_rate", or (array, rate). Channels
     are averaged; of an array with two axes the shorter one is the channels. Integers are scaled by their full range.
-    Resampled by soxr, quality HQ. Raises DataError, which names the file, where there is no sound in it.
+    Resampled by soxr, quality HQ. Raises DataError, which names the file, where there is no sound in it, or fewer than `least`
+    samples.
 
     >>> sound((np.zeros(8000, np.int16), 8000), 16000).shape
     (16000,)
     """
     mono, own = _mono(value)
-    if own == rate:
-        return mono
-    resampled: Samples = _package("soxr").resample(mono, own, rate, quality="HQ")
-    if not len(resampled):
-        raise DataError(f"{_name(value)} is too short: {len(mono)} samples at {own} Hz leave none at {rate} Hz.")
+    resampled: Samples = mono if own == rate else _package("soxr").resample(mono, own, rate, quality="HQ")
+    if len(resampled) < least:
+        raise DataError(f"{_name(value)} is too short: {len(resampled)} samples at {rate} Hz; expected {least} or more.")
     return resampled
 
 

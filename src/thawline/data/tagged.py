@@ -11,6 +11,7 @@ import pyarrow as pa
 from thawline.data import spans
 from thawline.data.columnar import class_names, named
 from thawline.data.tags import of_spans, recognise, repair
+from thawline.data.texts import named_label
 from thawline.errors import DataError
 from thawline.types import Finding
 
@@ -63,6 +64,23 @@ def tagged(table: pa.Table, names: Sequence[str] = ()) -> tuple[pa.Table, tuple[
     return None if marked is None else _of_spans(table, marked)
 
 
+def with_label_names(table: pa.Table, names: Sequence[str], label: str | None = None) -> pa.Table:
+    """Return the table with names in the place of the numbers in the column `label`, else in the first one that is called like
+    tags or labels; as it is without names, or where no such column holds whole numbers. A number without a name becomes null.
+
+    >>> with_label_names(pa.table({"ner_tags": [[0, 1]]}), ["O", "B-city"]).to_pylist()
+    [{'ner_tags': ['O', 'B-city']}]
+    """
+    usual = (label,) if label is not None else (*_TAGS, named_label(table.column_names))
+    held = next((name for name in usual if name in table.column_names and _holds_numbers(table.field(name).type)), None)
+    return table if held is None or not names else named(table, {held: names})
+
+
+def _holds_numbers(kind: pa.DataType) -> bool:
+    inner = kind.value_type if pa.types.is_list(kind) or pa.types.is_large_list(kind) else kind
+    return bool(pa.types.is_integer(inner))
+
+
 def _of_tags(table: pa.Table, tokens: str, names: Sequence[str]) -> tuple[pa.Table, tuple[Finding, ...]]:
     table = named(table, class_names(table.schema))
     held = [name for name in _TAGS if _is_list(table, name, lambda kind: pa.types.is_string(kind) or pa.types.is_integer(kind))]
@@ -73,8 +91,8 @@ def _of_tags(table: pa.Table, tokens: str, names: Sequence[str]) -> tuple[pa.Tab
     if _is_list(table, held[0], pa.types.is_integer):
         if not names:
             raise DataError(
-                f"Column {held[0]!r} holds numbers without names; expected tags such as B-person. Write names instead of the "
-                "numbers, or keep the data in a folder saved with datasets whose features have a ClassLabel."
+                f"Column {held[0]!r} holds numbers without names; name them in order from 0, such as "
+                "data.label_names=[O, B-person, I-person]."
             )
         table = named(table, {held[0]: names})
     tags = table.column(held[0]).to_pylist()

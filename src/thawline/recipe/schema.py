@@ -86,6 +86,7 @@ class Data(_Section):
     tokens: str | None = Field(default=None, description="the column with lists of tokens; null infers it")
     messages: str | None = Field(default=None, description="the column with conversations; null infers it")
     label: str | list[str] | None = Field(default=None, description="the label column, or several of 0 and 1; null infers it")
+    label_names: Texts = Field(default=[], description="the names of labels or tags that are given as numbers, in order from 0")
     id: str | None = Field(default=None, description="the column with an id per example; null: id, else the content's hash")
     weight: str | None = Field(default=None, description="the column with a weight per example")
     split: Split = Field(default="auto", description="how validation and test sets are made where they are not given")

@@ -11,6 +11,8 @@ import pyarrow as pa
 
 from thawline.data.dataset import load_one
 from thawline.data.examples import Examples
+from thawline.data.inputs import INPUTS
+from thawline.data.readable import without
 from thawline.errors import UserError
 from thawline.evaluate.explain import EXPLAINED, EXPLAINERS
 from thawline.evaluate.summary import Summary
@@ -84,7 +86,8 @@ class Run:
         columns = self._folder.columns()
         cache = cache_of(self.recipe)
         rows, findings = load_one(data, columns, encoding=self.recipe.data.encoding, labelled=labelled, cache=cache)
-        for finding in findings:
+        rows, left = without(rows, self.model.unfit(rows), split="all", noun=INPUTS[columns.kind].noun)
+        for finding in (*findings, *left):
             say(f"{finding.level}: {finding.text}")
         return rows
 

@@ -20,7 +20,7 @@ from thawline.data.dataset import Dataset, load_one, understood
 from thawline.data.examples import CANONICAL, Examples
 from thawline.data.inputs import INPUTS
 from thawline.data.read import read
-from thawline.errors import ModelError, RunError, UserError, did_you_mean
+from thawline.errors import DataError, ModelError, RunError, UserError, did_you_mean
 from thawline.models.stages import Stages
 from thawline.recipe import Recipe, recipe_from
 from thawline.run.assemble import Assembled, Decisions, decide, loaded
@@ -246,6 +246,8 @@ def _prepared(origin: _Origin, given: _Rows, say: Say) -> Prepared:
     recipe = with_task(recipe, replace(columns, target=INPUTS[columns.kind].target))
     kind = task_class(recipe.task.name)
     config, processor, length = processor_of(recipe, kind, {"train": rows}, say=say)
+    if unfit := kind.unfit(processor, config, rows):
+        raise DataError(unfit[0][1])
     labels = [config.id2label[i] for i in range(config.num_labels)]  # so that the head is loaded as it is
     task = kind(  # type: ignore[call-arg]
         processor, problem="single_label_classification", labels=labels, max_length=length

@@ -63,7 +63,7 @@ class RunFolder:
     def columns(self) -> Columns:
         """Read what each column of the run's data is for; raises RunError where another version of Thawline wrote it."""
         known = (self.read("data.json") or {}).get("columns", {})
-        if set(known) != set(Columns.__dataclass_fields__):
+        if set(known) | {"names"} != set(Columns.__dataclass_fields__):  # names: runs of an earlier version have none
             raise RunError(f"{self.path} is of another version of Thawline than this one; train anew, or use that version.")
         return Columns(**{**known, "form": Form(*known["form"])})
 

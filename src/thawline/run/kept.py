@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from thawline.calls import parse_call
-from thawline.data.examples import Examples
+from thawline.data.examples import FILES, Examples
 from thawline.errors import RunError, ThawlineError
 from thawline.evaluate.answered import Answered
 from thawline.evaluate.output import PredictionFile
@@ -42,6 +42,9 @@ def kept(folder: RunFolder) -> Kept:
     dataset = dataset_of(recipe)
     examples = dataset.pool if name == "folds" else dataset.splits.get(name)
     predictions = predictions_of(folder, name)
+    if examples is not None and dataset.columns.kind in FILES:  # of which the model may have left some out
+        said = {prediction["id"] for prediction in predictions}
+        examples = examples.select(np.array([one in said for one in examples.column("id").to_pylist()], np.bool_))
     if examples is None or examples.column("id").to_pylist() != [prediction["id"] for prediction in predictions]:
         what = f"The data of {folder.path} is another than when it was measured"
         raise RunError(f"{what}; bring {recipe.data.path} back, or give a labelled file with --data FILE.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any, final
 
@@ -40,6 +41,7 @@ class SavedModel:
         kind: Any = task_class(recipe.task.name)
         config = load_config(str(folder.model))
         processor = load_processor(str(folder.model), kind.processor_class)
+        self.unfit: Callable[[Sequence[Example]], list[tuple[int, str]]] = partial(kind.unfit, processor, config)
         columns = (folder.read("data.json") or {})["columns"]
         # In the order of the model's outputs, which is that of its config.
         labels = [config.id2label[i] for i in range(config.num_labels)] if columns["labels"] else []

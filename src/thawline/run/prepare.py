@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from thawline.data.columns import Columns
 from thawline.data.dataset import Dataset
 from thawline.data.encoded import Encoded, encoded
 from thawline.data.examples import Examples
-from thawline.data.inputs import INPUTS
+from thawline.data.inputs import INPUTS, Fault
+from thawline.data.readable import without
 from thawline.data.weights import class_weights
 from thawline.errors import UserError
 from thawline.models.load import load_config, load_processor
@@ -72,6 +74,7 @@ def prepare(recipe: Recipe, say: Say, *, dataset: Dataset | None = None) -> Prep
     recipe = with_model(recipe, kind, dataset.splits["train"], say=say)
     options = own_options(kind, recipe.task.options)
     config, processor, length = processor_of(recipe, kind, dataset.splits, say=say)
+    dataset = fitting(dataset, partial(kind.unfit, processor, config), say)
     task: Task = kind(  # type: ignore[call-arg]
         processor,
         problem=dataset.columns.problem,
@@ -95,6 +98,22 @@ def prepare(recipe: Recipe, say: Say, *, dataset: Dataset | None = None) -> Prep
     ]
     tell(cut, say)
     return Prepared(_resolved(recipe, dataset, length), dataset, task, sets, config, processor, (*dataset.findings, *cut))
+
+
+def fitting(dataset: Dataset, unfit: Callable[[Examples], list[Fault]], say: Say) -> Dataset:
+    """Return the data without what a model cannot take, which is told by name; raises DataError if nothing is left.
+
+    Its fingerprint stays that of the data as it was read.
+    """
+    noun, findings, splits = INPUTS[dataset.columns.kind].noun, list[Finding](), dict[str, Examples]()
+    for split, rows in dataset.splits.items():
+        splits[split], told = without(rows, unfit(rows), split=split, noun=noun)
+        findings += told
+    if not findings:
+        return dataset
+    tell(findings, say)
+    pool = dataset.pool and without(dataset.pool, unfit(dataset.pool), split="all", noun=noun)[0]
+    return replace(dataset, splits=splits, findings=(*dataset.findings, *findings), pool=pool)
 
 
 def check_parts(recipe: Recipe) -> None:

@@ -14,6 +14,7 @@ from torch import nn
 from thawline.tasks import recordings
 from thawline.tasks.base import Fitting
 from thawline.tasks.classification import Classification
+from thawline.tasks.too_short import least_samples, too_short
 from thawline.types import Batch, Example, Item, Prediction
 
 
@@ -40,6 +41,10 @@ class AudioClassification(Classification):
     def fit(cls, processor: Any, config: Any, wanted: Fitting) -> tuple[int | None, str | None]:
         return None, "; ".join(recordings.fit(processor, config, wanted, whole=False)) or None
 
+    @classmethod
+    def unfit(cls, processor: Any, config: Any, examples: Sequence[Example]) -> list[tuple[int, str]]:
+        return too_short(processor, config, examples)
+
     def __init__(
         self, extractor: Any, *, max_length: int | None = None, options: AudioOptions | None = None, **labelling: Any
     ) -> None:
@@ -50,6 +55,7 @@ class AudioClassification(Classification):
     def configure(self, config: Any) -> None:
         super().configure(config)
         recordings.configure(config)
+        self.hearing.least = least_samples(self.hearing.extractor, config)
 
     def start(self, model: nn.Module, targets: np.ndarray | None) -> None:
         super().start(model, targets)

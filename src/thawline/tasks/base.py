@@ -134,6 +134,12 @@ class Task(ABC):
         del processor, config
         return wanted.max_length, None
 
+    @classmethod
+    def unfit(cls, processor: Any, config: Any, examples: Sequence[Example]) -> list[tuple[int, str]]:
+        """Return the places of examples that can be read and that this model cannot take, each with why; none by default."""
+        del processor, config, examples
+        return []
+
     @abstractmethod
     def configure(self, config: Any) -> None:
         """Write label names and kind of problem into a model's config, before its head is made."""

@@ -27,6 +27,7 @@ MOST_SECONDS = 30
 _SPARE = 0.1  # seconds that a window has at least beside the longest recording
 _POSITION = 320  # samples that make one position of wav2vec 2.0, and of Whisper at 16 kHz
 _QUIET = 0.02  # seconds over which loudness is taken, where a long recording is cut
+_REST = 0.1  # seconds that are left at least, where a long recording is cut
 _SEARCHED = 0.25  # share of a piece, at its end, in which the quietest place is looked for
 
 
@@ -125,6 +126,7 @@ class Hearing:
         self.name: str = extractor.model_input_names[0]
         self._windowed = is_windowed(extractor)
         self._most = int((extractor.chunk_length if self._windowed else _most(extractor, None)) * self.rate)
+        self.least = 1  # samples; a task that knows its model sets it
         self._waveforms: list[Augmentation] = []
         self._features: list[Augmentation] = []
 
@@ -133,9 +135,8 @@ class Hearing:
         for call in map(parse_call, specs):
             if call.name in FEATURES:
                 if not self._windowed:
-                    raise UserError(
-                        f"{call.name} masks features, and this model reads waveforms; expected one of {', '.join(WAVEFORMS)}."
-                    )
+                    known = ", ".join(WAVEFORMS)
+                    raise UserError(f"{call.name} masks features of Whisper, and this is another model; expected {known}.")
                 self._features.append(make(call, FEATURES[call.name], "Augmentation"))
             elif call.name in WAVEFORMS:
                 self._waveforms.append(make(call, WAVEFORMS[call.name], "Augmentation"))
@@ -170,7 +171,8 @@ class Hearing:
         known = Waveform(np.asarray(item["samples"]), self.rate)
         for change in self._waveforms if "random" in item else ():
             changed = change(known, item["random"])
-            known = changed if len(changed.samples) <= self._most else known  # nothing that is said is cut off
+            if self.least <= len(changed.samples) <= self._most:  # nothing that is said is cut off
+                known = changed
         return {**item, **self._numbers(known.samples)}
 
     def _masked(self, item: Item) -> Item:
@@ -213,8 +215,6 @@ class Hearing:
             row[:, :frames], row[:, frames:] = item["features"], item["fill"]
         return {self.name: torch.from_numpy(whole)}
 
-    def hollow(self, items: Sequence[Item]) -> dict[str, Tensor] | None:
-        """Return inputs of which only the shape is right; None where what they are decides on padding."""
     def span(self, seconds: float) -> float:
         """Return the seconds that the inputs of a piece of so many seconds stand for, what fills up its window included."""
         if self._windowed:
@@ -222,6 +222,8 @@ class Hearing:
         frames = getattr(self.extractor, "max_length", None)  # of 10 ms, as in `_most`
         return frames / 100 if frames else seconds
 
+    def hollow(self, items: Sequence[Item]) -> dict[str, Tensor] | None:
+        """Return inputs of which only the shape is right; None where what they are decides on padding."""
         if not self._windowed:
             return None
         shape = (len(items), int(self.extractor.feature_size), int(self.extractor.nb_max_frames))
@@ -255,7 +257,8 @@ def pieces(samples: Samples, most: int, rate: int) -> list[Samples]:
     found = []
     while len(samples) > most:
         start, span = int(most * (1 - _SEARCHED)), max(1, int(_QUIET * rate))
-        power = np.square(samples[start:most], dtype=np.float64)
+        last = min(most, len(samples) - int(_REST * rate))  # lest a model can make nothing of what is left
+        power = np.square(samples[start:last], dtype=np.float64)
         loudness = np.convolve(power, np.ones(span), "valid")
         end = start + int(loudness.argmin()) + span // 2
         found.append(samples[:end])

@@ -13,9 +13,19 @@ from pydantic import BaseModel
 from thawline.errors import ModelError
 from thawline.tasks import recordings, transcripts
 from thawline.tasks.base import Fitting, Task, weighted_sum
+from thawline.tasks.too_short import least_samples, too_short
 from thawline.types import Batch, Example, Item, Loss, Prediction
 
 _SEQ2SEQ, _CTC = "AutoModelForSpeechSeq2Seq", "AutoModelForCTC"
+
+
+def _refuse_unknown(config: Any) -> None:
+    """Raise ModelError for a model that neither decodes as Whisper does nor has a CTC head, such as Moonshine."""
+    if config.model_type != "whisper" and SpeechRecognition.head_class(config) != _CTC:
+        raise ModelError(
+            "Speech recognition is learned by Whisper and by models with a CTC head (wav2vec 2.0, HuBERT, WavLM), and this is "
+            f"a {config.model_type}; name one of those with model=NAME."
+        )
 
 
 class SpeechOptions(BaseModel, extra="forbid", frozen=True, strict=True):
@@ -51,6 +61,7 @@ class SpeechRecognition(Task):
     @classmethod
     def processor(cls, load: Callable[[str], Any], config: Any, wanted: Fitting) -> Any:
         """Return the processor; where the checkpoint has no vocabulary, that is the letters of the training transcripts."""
+        _refuse_unknown(config)
         try:
             return load(cls.processor_class)
         except ModelError:
@@ -61,10 +72,15 @@ class SpeechRecognition(Task):
 
     @classmethod
     def fit(cls, processor: Any, config: Any, wanted: Fitting) -> tuple[int | None, str | None]:
+        _refuse_unknown(config)
         options, said = SpeechOptions(**wanted.options), [row["label"] for row in wanted.examples.get("train", ())]
         notes = recordings.fit(processor.feature_extractor, config, wanted, whole=True)
         notes += transcripts.way_of(processor.tokenizer).fit(processor.tokenizer, config, options, said=said)
         return None, "; ".join(notes) or None
+
+    @classmethod
+    def unfit(cls, processor: Any, config: Any, examples: Sequence[Example]) -> list[tuple[int, str]]:
+        return too_short(processor.feature_extractor, config, examples)
 
     def __init__(
         self,
@@ -79,11 +95,12 @@ class SpeechRecognition(Task):
     ) -> None:
         del max_length, class_weights  # recordings are not cut off, and tokens have no classes
         self.speech, self.problem, self.labels = processor, problem, tuple(labels)
-        self.hearing = recordings.Hearing(processor.feature_extractor)
-        self.way = transcripts.way_of(processor.tokenizer)(processor.tokenizer, options or SpeechOptions(), label_smoothing)
+        self.hearing, self.options = recordings.Hearing(processor.feature_extractor), options or SpeechOptions()
+        self.way = transcripts.way_of(processor.tokenizer)(processor.tokenizer, self.options, label_smoothing)
 
     def configure(self, config: Any) -> None:
         recordings.configure(config)
+        self.hearing.least = least_samples(self.hearing.extractor, config)
 
     def start(self, model: Any, targets: Any) -> None:
         recordings.settle(model, self.hearing.extractor)

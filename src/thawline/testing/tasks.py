@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import tempfile
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ import torch
 from torch import nn
 
 from thawline.errors import DataError
+from thawline.models.load import load_config, load_model, load_processor, quiet
 from thawline.tasks.base import Step, Task, plain_objective
 from thawline.tasks.supervised import Supervised
 from thawline.testing.claims import claim, close
@@ -30,7 +33,8 @@ def check_task(
     An example's item, loss and answer depend on it alone, not on its mates and their padding. Loss and gradients of two halves
     add up, and weights scale them. A label that is not known is told with the example's id. Answers come in the order given and
     in the form of the targets. AdamW learns the examples by heart within `steps` steps at `learning_rate`, and `finish` leaves
-    the answers as they are.
+    the answers as they are. What is saved, and loaded as plain transformers would, answers alike; the task is made again as
+    `Task` says, with `max_length` and `options` where it has attributes of these names.
 
     Raises AssertionError with a sentence where this does not hold.
     """
@@ -42,6 +46,7 @@ def check_task(
     _check_weights(task, model, data)
     _check_answers(task, model, data)
     _check_learning(task, model, data, learning_rate=learning_rate, steps=steps)
+    _check_saving(task, model, examples)
 
 
 def _check_encoding(task: Task, examples: Sequence[Example]) -> None:
@@ -122,6 +127,20 @@ def _check_learning(task: Task, model: nn.Module, data: Supervised, *, learning_
     claim(_knows(task, data, before), f"{len(data)} examples were not learned by heart in {steps} steps.")
     task.finish(model)
     claim(all(map(_alike, before, _predictions(task, model, batch))), "`finish` changes the answers.")
+
+
+def _check_saving(task: Task, model: Any, examples: Sequence[Example]) -> None:
+    kind: Any = type(task)
+    own = {name: value for name in ("max_length", "options") if (value := getattr(task, name, None)) is not None}
+    with tempfile.TemporaryDirectory() as folder, quiet():
+        model.save_pretrained(folder)
+        task.save(Path(folder))
+        config = load_config(folder)
+        again = load_model(folder, kind.head_class(config), config, seed=0).model
+        other = kind(load_processor(folder, kind.processor_class), problem=task.problem, labels=task.labels, **own)
+    other.thresholds = task.thresholds
+    before, after = (_predictions(one, m, whole(supervised(one, examples))) for one, m in ((task, model), (other, again)))
+    claim(all(map(_alike, before, after)), "What is saved, and loaded again, answers differently.")
 
 
 def _knows(task: Task, data: Supervised, predictions: Sequence[Prediction]) -> bool:
