@@ -51,9 +51,6 @@ def kept(folder: RunFolder) -> Kept:
     return Kept(name, examples, predictions)
 
 
-def set_name(data: Any) -> str:
-    """Return what a set that is not the run's own is called in the run's folder, so that another test.csv stays apart.
-
 def learned_from(folder: RunFolder, say: Callable[[str], None]) -> Examples | None:
     """Return what the model of a run learned from, read again; None, after a note, where it is gone or another than it was."""
     recipe, known = folder.trained(), folder.read("data.json") or {}
@@ -67,6 +64,9 @@ def learned_from(folder: RunFolder, say: Callable[[str], None]) -> Examples | No
         return None
     return dataset.splits["train"]
 
+
+def set_name(data: Any) -> str:
+    """Return what a set that is not the run's own is called in the run's folder, so that another test.csv stays apart.
 
     >>> set_name("data/test.csv"), set_name([("a text", "a label")])
     ('on-test', 'on-given')
