@@ -3,7 +3,9 @@
 import doctest
 import json
 import math
+from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +19,9 @@ from test_prefix import evaluations, weights
 from test_strategies import ladder, learner, tensors_of, train
 from test_training import options, run, table
 from thawline.errors import UserError
+from thawline.run.keeper import Frozen, Move
 from thawline.strategies.base import Decisions, Groups, Signals, Strategy, strategy
+from thawline.thaw.cost import Outlook
 from thawline.train.watch import Watch
 
 EAGER = "adaptive(full, after=0.2, most=1.0, change=1)"
@@ -206,6 +210,25 @@ def test_stored_is_computed_is_warm(tmp_path: Path, spec: str, bf16: bool) -> No
     assert lines[-1] > 0
     if spec == EAGER:
         assert lines == sorted(lines)
+
+
+def test_what_was_predicted_of_moves_stands_beside_fact(tmp_path: Path) -> None:
+    made = run(tmp_path / "run", strategy=EAGER, epochs=6, store={"features": True})
+    found = made.metrics["train"]["prefix"]
+    assert json.loads((tmp_path / "run" / "plan.json").read_text())["store"] == []  # nothing was known before the first step
+    assert found["predicted_seconds"] > 0
+    assert found["seconds"] > 0
+
+
+def test_a_prediction_counts_for_as_long_as_its_line_held() -> None:
+    keeper: Any = SimpleNamespace(decisions={"steps": 100, "stored": [2]})
+    keeper.lines = lambda prefix, until=None: Counter({0: 10, 2: (until or 100) - 10})
+    begun, later = (Outlook(computed=c, stored=c / 10, size=1e6, reads=100.0, filled=1.0) for c in (90.0, 60.0))
+    frozen = Frozen(SimpleNamespace(), keeper, {2: begun})  # type: ignore[arg-type]
+    assert frozen.predicted() == pytest.approx(9)
+    frozen.moves += [Move(55, later, stored=False), Move(85, later, stored=True)]
+    assert frozen.predicted() == pytest.approx((1 + 8 / 2) + 60 * 30 / 45 + 6)
+    assert Frozen(SimpleNamespace()).predicted() is None  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["albert", "xlnet", "gpt2", "bart"])

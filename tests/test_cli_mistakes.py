@@ -73,6 +73,12 @@ MISTAKES = {
     "option of a schedule": ("train reviews.csv lr_scheduler_kwargs={{'gama':1}}", ["linear has no argument 'gama'"]),
     "a schedule of one's own": ("train reviews.csv schedule=os:abort", ["os:abort is not declared to return a float"]),
     "an optimizer of one's own": ("train reviews.csv optim=os:abort", ["os:abort is not a subclass"]),
+    "no such device": ("train reviews.csv model={model} device=foo", ["train.device", "no device 'foo' on this machine"]),
+    "a device that is not there": ("train reviews.csv model={model} device=xpu", ["no device 'xpu'", "auto or cpu"]),
+    "more rates than stages": (
+        "train reviews.csv model={model} regularize=[dropout([.1,.1,.1,.1,.1,.1,.1,.1,.1])]",
+        ["dropout has 9 rates, but this model has 6 stages"],
+    ),
     "a task of one's own": ("train reviews.csv task=os:abort", ["os:abort is not a subclass"]),
     "no such run": ("evaluate nowhere", ["nowhere does not exist"]),
     "not a run": ("predict taken reviews.csv", ["taken is not a run's folder"]),

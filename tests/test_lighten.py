@@ -2,19 +2,27 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional
 
-from families import FAMILIES, inputs_of, model_of
-from test_training import assembled, gradient, run
+from families import FAMILIES, folder_of, inputs_of, model_of
+from test_plan import job_of
+from test_training import assembled, gradient, options, run, silent, table
 from thawline.models.rows import Rows, embedding_of, touched
 from thawline.models.stages import Stage
+from thawline.recipe import recipe_from
+from thawline.run.api import recipe_for
+from thawline.run.assemble import Assembled, assemble
+from thawline.run.lighten import narrowed
+from thawline.run.prepare import prepare
 from thawline.strategies.base import Group, strategy
 from thawline.thaw.prefix import Below, Prefix
 from thawline.thaw.replicas import Replicas
@@ -119,8 +127,6 @@ def test_two_workers_come_to_the_gradients_of_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", FAMILIES)
 def test_two_workers_draw_the_same_each_time(tmp_path: Path, name: str) -> None:
     """Whoever is done first: with dropout on, gradients are the same bytes."""
-    from families import folder_of
-
     _, _, loop = assembled(tmp_path, batch_size=16, model=str(folder_of(name)))
     loop.learner.open(0)
     gradients, found = shared(loop, Workers(2, 2)), []
@@ -234,7 +240,6 @@ def test_run_with_narrowed_rows_saves_the_whole_vocabulary(tmp_path: Path) -> No
     """Float32, with and without a penalty of nothing that keeps the whole table: the same model to rounding."""
     told: list[str] = []
     import thawline as tl
-    from test_training import options, table
 
     kept = {"epochs": 1, "max_grad_norm": None}
     for name, more in (("narrow", {}), ("whole", {"regularize": ["l2(0.0)"]})):
@@ -244,6 +249,54 @@ def test_run_with_narrowed_rows_saves_the_whole_vocabulary(tmp_path: Path) -> No
     assert any("every row of the word embeddings is trained" in line for line in told)
     for name, value in whole.items():
         torch.testing.assert_close(narrow[name], value, rtol=1e-4, atol=1e-5)
+
+
+class Own(torch.optim.AdamW):
+    """An optimiser of which nothing is known."""
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        ({"optim": "test_lighten:Own"}, "it is not known what test_lighten:Own does to rows that are not in use"),
+        ({"optim": "adam", "weight_decay": 0.1}, "a penalty on the weights changes the unused ones too"),
+        ({"model": "bart"}, "the decoder uses them too"),
+        ({"regularize": ["l2(0.0)"], "strategy": "head"}, None),
+        ({"optim": "adam", "weight_decay": 0.0}, None),
+    ],
+    ids=str,
+)
+def test_the_whole_table_is_trained_and_told_only_where_less_would_do(more: dict[str, Any], why: str | None) -> None:
+
+    more = {**more, "model": str(folder_of(more.get("model", "bert")))}
+    prepared, told = prepare(recipe_for(table(), **options(**more)), silent), list[str]()
+    rows = narrowed(prepared, assemble(prepared, silent), told.append)
+    notes = [line for line in told if "every row of the word embeddings is trained" in line]
+    assert [line.partition(", because ")[2] for line in notes] == ([why] if why else [])
+    assert (rows is None) == (why is not None or more.get("strategy") == "head")
+
+
+@pytest.mark.parametrize(("tied", "why"), [(True, "another layer uses them too"), (False, "what the model writes")])
+def test_a_model_that_writes_keeps_its_whole_table(tied: bool, why: str) -> None:
+    config = transformers.GPT2Config(vocab_size=100, n_embd=8, n_layer=1, n_head=1, tie_word_embeddings=tied)
+    model = transformers.GPT2LMHeadModel(config)
+    names = tuple(name for name, _ in model.named_parameters())
+    values = [np.array([1, 2, 3])]
+    data = SimpleNamespace(items=SimpleNamespace(values=lambda name: values), lengths=np.array([3]))
+    data.batch = lambda indices: SimpleNamespace(inputs={"input_ids": torch.tensor([[1, 2, 3]])})
+    prepared: Any = SimpleNamespace(sets={"train": data}, processor=None, task=SimpleNamespace(generates=True))
+    recipe = recipe_from({"data": {"path": "none"}})
+    told = list[str]()
+    assert narrowed(prepared, Assembled(recipe, model, (), strategy("full"), (Group(0, names),)), told.append) is None
+    assert len(told) == 1 and why in told[0]
+
+
+def test_rates_of_dropout_hold_in_every_thread(tmp_path: Path) -> None:
+    job = job_of(tmp_path, **options(strategy="freeze(2)", regularize=["dropout(0.25)"], threads=2, batch_size=16))
+    loop = job.loop()
+    assert loop.learner.copies
+    for model in (loop.learner.model, *loop.learner.copies):
+        assert {module.p for module in model.modules() if isinstance(module, nn.Dropout)} == {0.25}
 
 
 @pytest.mark.parametrize("optim", ["adamw", "sgd", "adam"])

@@ -2,17 +2,23 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file
 
 import thawline as tl
 from families import FAMILIES, folder_of
+from test_plan import job_of
 from test_training import options, run, table
-from thawline.thaw.canonical import canonical_length, fixed, groups
+from thawline.thaw.canonical import canonical_length, cut_short, fixed, groups
 from thawline.thaw.cost import Measured, outlook
+from thawline.thaw.prefix import Below, Prefix
+from thawline.thaw.replicas import Replicas
+from thawline.thaw.store import Bandwidth
 
 STORED = {"features": True}
 
@@ -129,3 +135,39 @@ def test_shape_depends_on_the_example_alone() -> None:
         assert all(lengths[i] <= group.length for i in group.indices)
     assert all(canonical_length(n, 512) % 16 == 0 for n in range(1, 512))
     assert [len(group.indices) for group in fixed(range(20))] == [16, 4]
+
+
+def test_a_shape_that_is_cut_short_is_not_taken_for_a_whole_one(tmp_path: Path) -> None:
+    """A text of 19 tokens runs at 20 where data.max_length=20, and at 32 where it is not: neither is read for the other."""
+    computed = {}
+    for name, features, more in (("short", True, {"max_length": 20}), ("warm", True, {}), ("off", False, {})):
+        made = run(tmp_path / name, strategy="freeze(3)", store={"features": features}, epochs=1, **more)
+        computed[name] = made.metrics["train"]["prefix"]["examples_computed"]
+    assert weights(tmp_path / "off") == weights(tmp_path / "warm")
+    assert 0 < computed["warm"] < computed["short"]  # those that fit into 16 are the same in both
+
+
+def test_keys_hold_the_longest_shape_only_where_it_matters() -> None:
+    lengths = np.array([5, 96, 97, 99, 100])
+    data: Any = SimpleNamespace(lengths=lengths, digests=[bytes([n]) * 16 for n in lengths])
+    keys = {most: Prefix(Replicas(torch.nn.Linear(1, 1)), (), Below(most, {})).keys(data) for most in (100, 112, 128, 512)}
+    assert keys[112] == keys[128] == keys[512] == data.digests
+    assert keys[100][:2] == data.digests[:2]
+    assert not {*keys[100][2:]} & {*data.digests}
+    for most in (100, 176, 300, 512):
+        cut = [canonical_length(n, most) != canonical_length(n, 10**6) for n in range(1, most + 1)]
+        assert cut_short(np.arange(1, most + 1), most).tolist() == cut
+
+
+def test_what_memory_cannot_hold_is_read_from_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = []
+    monkeypatch.setattr("thawline.run.keeper._speed", lambda folder: Bandwidth(write=500.0, read=0.1, cached=1000.0))
+    for name, available in (("cached", 10**9), ("read", 1000)):
+        monkeypatch.setattr("thawline.run.keeper.available_bytes", lambda left=available: left)
+        job = job_of(tmp_path / name, **options(strategy="head", store={"features": True}))
+        loop = job.loop()
+        (view,) = job.frozen.outlooks.values()
+        assert view.size > 1000
+        seconds.append((view.stored - view.filled, view.reads * view.size / 90, loop))
+    (cached, size, _), (read, _, _) = seconds
+    assert read - cached == pytest.approx(size / 1e5, rel=0.2)

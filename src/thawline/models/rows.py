@@ -50,12 +50,25 @@ class Rows:
 
 def embedding_of(model: Any) -> nn.Embedding | None:
     """Return the word embeddings of a model where they can be narrowed: a plain table that nothing else holds."""
+    table = table_of(model)
+    return table if table is not None and not_narrowed(model, table) is None else None
+
+
+def table_of(model: Any) -> nn.Embedding | None:
+    """Return the word embeddings of a model that reads tokens."""
     words = getattr(model, "main_input_name", "input_ids") == "input_ids" and hasattr(model, "get_input_embeddings")
     module = model.get_input_embeddings() if words else None
-    if type(module) is not nn.Embedding or module.max_norm is not None or module.sparse or model.config.is_encoder_decoder:
-        return None
-    holders = [name for name, weight in model.named_parameters(remove_duplicate=False) if weight is module.weight]
-    return module if len(holders) == 1 else None
+    return module if isinstance(module, nn.Embedding) else None
+
+
+def not_narrowed(model: Any, table: nn.Embedding) -> str | None:
+    """Return why a model's word embeddings cannot be narrowed, None where they can."""
+    if model.config.is_encoder_decoder:
+        return "the decoder uses them too"
+    if sum(weight is table.weight for _, weight in model.named_parameters(remove_duplicate=False)) > 1:
+        return "another layer uses them too"
+    plain = type(table) is nn.Embedding and table.max_norm is None and not table.sparse
+    return None if plain else f"{type(table).__name__} is not a plain table"
 
 
 def touched(columns: list[np.ndarray], size: int) -> np.ndarray:

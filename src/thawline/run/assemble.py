@@ -89,6 +89,8 @@ def fitted(prepared: Prepared, model: Any, stages: Stages, *, say: Say) -> Assem
         chosen.prepare(model, stages)
         stages = extended(stages, model)
     groups = without_fixed(chosen.groups(stages), model)
+    # What does not fit is refused now, and rates that are set in the model are there before threads get their copies of it.
+    regularized(plain_objective, recipe.regularize, model, stages=stages)
     if recipe.train.learning_rate == "auto":
         head_only = all(group.stage == len(stages) - 1 for group in groups)
         convolutional = is_convolutional(model)

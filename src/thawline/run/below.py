@@ -1,13 +1,11 @@
-"""From a strategy to the frozen prefix of a run: where it may be cut, whether it is stored, and why."""
+"""From a strategy to the frozen prefix of a run: where it may be cut, how it runs, and what a stored tensor depends on."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from functools import cache
-from typing import Any, final
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,16 +14,14 @@ import transformers
 from thawline.data.cache import hash_bytes, written_aside
 from thawline.errors import ModelError
 from thawline.recipe import Recipe
-from thawline.run.assemble import Assembled, Decisions, order_of
+from thawline.run.assemble import Assembled
 from thawline.run.data import cache_of
 from thawline.run.prepare import Prepared, Say
-from thawline.tasks.supervised import Supervised
 from thawline.thaw.canonical import RULE
-from thawline.thaw.cost import Measured, Outlook, measure, outlook
 from thawline.thaw.prefix import Below, Prefix
 from thawline.thaw.replay import Replay
 from thawline.thaw.replicas import Replicas
-from thawline.thaw.store import Shelf, Store, bandwidth
+from thawline.thaw.store import Shelf, Store
 from thawline.thaw.verify import of_targets, refusal
 from thawline.train.device import Device
 from thawline.train.workers import Workers
@@ -46,10 +42,11 @@ _LABELS = (
 )
 
 
-def lines_of(assembled: Assembled, steps: int) -> Lines:
-    """Return the thaw lines of a run, from the first step to the last: the strategy is a pure function of progress."""
+def lines_of(assembled: Assembled, steps: int, until: int | None = None) -> Lines:
+    """Return the thaw lines of so many steps, or of those before `until`: the strategy is a pure function of progress."""
     whole = len(assembled.stages)
-    active = (assembled.strategy.active(assembled.groups, step / steps) for step in range(steps))
+    some = range(steps if until is None else until)
+    active = (assembled.strategy.active(assembled.groups, step / steps) for step in some)
     return dict(Counter(min(stages, default=whole) for stages in active))
 
 
@@ -125,40 +122,6 @@ def _weights(assembled: Assembled, depth: int) -> str:
     return hash_bytes(*parts)
 
 
-@final
-@dataclass(frozen=True)
-class Frozen:
-    """The prefix of a run, what was predicted of each cut that is foreseen, and where tensors are kept, if anywhere."""
-
-    prefix: Prefix
-    outlooks: Mapping[int, Outlook]
-    keeper: Keeper | None = None
-
-    def settled(self, line: int, step: int) -> None:
-        """Store at a line that a strategy has moved to while training, where that is predicted to win for the steps left."""
-        if self.keeper is not None:
-            self.keeper.move(self.prefix, self.prefix.depth(line), step=step)
-
-
-def prefix_of(
-    prepared: Prepared,
-    assembled: Assembled,
-    cuts: tuple[int, ...],
-    *,
-    device: Device,
-    workers: Workers,
-    decisions: Decisions,
-    say: Say,
-) -> Frozen:
-    """Return the prefix of a run; what is stored is decided here, by measuring, unless the recipe or a former run says so."""
-    recipe = assembled.recipe
-    bare = bare_prefix(prepared, assembled, cuts, device=device, workers=workers, say=say)
-    if not cuts or recipe.store.features is False:
-        return Frozen(bare, {})
-    keeper = Keeper(prepared, assembled, device, store_of(recipe), decisions, say)
-    return Frozen(bare, keeper.begin(bare), keeper)
-
-
 def bare_prefix(
     prepared: Prepared, assembled: Assembled, cuts: tuple[int, ...], *, device: Device, workers: Workers, say: Say
 ) -> Prefix:
@@ -207,94 +170,3 @@ def facts_of(prepared: Prepared, assembled: Assembled, depth: int, *, device: De
         "torch": torch.__version__,
         "transformers": transformers.__version__,
     }
-
-
-@final
-@dataclass(frozen=True)
-class Keeper:
-    """Decides what of a prefix is stored, and where."""
-
-    prepared: Prepared
-    assembled: Assembled
-    device: Device
-    store: Store
-    decisions: Decisions
-    say: Say
-
-    def begin(self, prefix: Prefix) -> dict[int, Outlook]:
-        """Decide for the lines that are known before the first step, and return what is predicted of each."""
-        lines = Counter[int]()
-        for line, steps in lines_of(self.assembled, self.decisions["steps"]).items():
-            lines[prefix.depth(line)] += steps
-        known = self.decisions.get("stored")
-        shelves = {cut: self._shelf(prefix, cut) for cut in sorted(lines) if cut and (known is None or cut in known)}
-        outlooks = dict[int, Outlook]()
-        if known is None:
-            outlooks = {cut: self._outlook(prefix, cut, shelf, steps=lines[cut]) for cut, shelf in shelves.items()}
-            self.decisions["stored"] = known = [cut for cut, view in outlooks.items() if self._decided(cut, view)]
-        prefix.below = prefix.below._replace(shelves={cut: shelf for cut, shelf in shelves.items() if cut in known})
-        return outlooks
-
-    def move(self, prefix: Prefix, cut: int, *, step: int) -> None:
-        """Decide for a depth that training has come to; what was stored of weights that have changed since is left behind."""
-        kept = {d: s for d, s in prefix.below.shelves.items() if d <= cut and s.key == self._shelf(prefix, d).key}
-        prefix.below = prefix.below._replace(shelves=kept)
-        if cut and cut not in kept:
-            shelf = self._shelf(prefix, cut)
-            if self._decided(cut, self._outlook(prefix, cut, shelf, steps=self.decisions["steps"] - step)):
-                prefix.below = prefix.below._replace(shelves={**kept, cut: shelf})
-
-    def _shelf(self, prefix: Prefix, cut: int) -> Shelf:
-        return shelf_of(prefix, self.prepared, self.assembled, depth=cut, device=self.device, store=self.store)
-
-    def _outlook(self, prefix: Prefix, cut: int, shelf: Shelf, *, steps: int) -> Outlook:
-        """Predict what a depth costs that is read from in so many steps."""
-        sets, order = self._sets(steps), order_of(self.prepared.sets["train"], self.assembled.recipe)
-        evaluations = _evaluations(self.assembled.recipe, order.steps_per_epoch, steps)
-        cost = _cost(f"{shelf.key.hex()} {self.prepared.dataset.origin}", lambda: measure(prefix, sets[0], cut))
-        return outlook(
-            cost._replace(seconds=cost.seconds / self.decisions["workers"]),
-            examples=sum(map(len, sets)),
-            missing=sum(len(shelf.missing(data.digests)) for data in sets),
-            reads=steps * order.batch_size + evaluations * len(self.prepared.sets.get("validation", ())),
-            write=_speed(self.store.folder).write * 1e6,
-            read=_speed(self.store.folder).cached * 1e6,
-        )
-
-    def _sets(self, steps: int) -> list[Supervised]:
-        """Return what is read in so many steps: the training set, all its views, and the validation set if it is evaluated."""
-        train = self.prepared.sets["train"]
-        per_epoch = order_of(train, self.assembled.recipe).steps_per_epoch
-        evaluated = _evaluations(self.assembled.recipe, per_epoch, steps)
-        epochs = -(-steps // per_epoch)
-        views = [train.seen(view) for view in range(min(train.views.most or epochs, epochs))] if train.views else [train]
-        return [*views, *(rows for name, rows in self.prepared.sets.items() if name == "validation" and evaluated)]
-
-    def _decided(self, cut: int, view: Outlook) -> bool:
-        """Tell whether storing at a depth is predicted to win and has room, saying why."""
-        name = f"{view.size / 1e6:,.0f} MB of outputs of the frozen part (depth {cut})"
-        recipe, others = self.assembled.recipe, ""
-        if recipe.data.fold is not None and not view.pays:  # the other folds read most of these examples too
-            view, others = view.over(1 + (recipe.data.folds or 0)), " over all folds"
-        times = f"predicted {view.stored:.1f} s with, {view.computed:.1f} s without{others}"
-        room = self.store.largest()
-        stored = view.size <= room and (view.pays or recipe.store.features is True)
-        why = times if view.size <= room else f"there is room for {room / 1e6:,.0f} MB"
-        self.say(f"note: {name} are {'' if stored else 'not '}stored: {why}")
-        return stored
-
-
-_speed = cache(bandwidth)
-_costs = dict[str, Measured]()
-
-
-def _cost(key: str, measured: Callable[[], Measured]) -> Measured:
-    """Measure once in a process: sixteen trials over one frozen part ask sixteen times."""
-    if key not in _costs:
-        _costs[key] = measured()
-    return _costs[key]
-
-
-def _evaluations(recipe: Recipe, steps_per_epoch: int, steps: int) -> int:
-    every = {"epoch": steps_per_epoch, "steps": recipe.train.eval_steps, "no": None}[recipe.train.eval_strategy]
-    return steps // every if every else 0

@@ -14,14 +14,15 @@ from thawline.memory import PeakMemory, available_bytes
 from thawline.recipe import Recipe, grid_of
 from thawline.run.ahead import Ahead
 from thawline.run.assemble import Assembled, Decisions, Footing, assemble, decide, judge_of, loop_of
-from thawline.run.below import cuts_of, prefix_of, with_views
-from thawline.run.finish import ending_seconds, measure_saved, save, train_section
+from thawline.run.below import cuts_of, with_views
+from thawline.run.finish import measure_saved, save, train_section
 from thawline.run.folder import RunFolder, next_folder, refuse_existing, resumable
 from thawline.run.foresight import beside, foresight, held_by
+from thawline.run.keeper import frozen_of
 from thawline.run.lighten import lighten
 from thawline.run.prepare import Prepared, Say, prepare
 from thawline.run.shared import Shared
-from thawline.train.budget import Costs, seconds_of, step_seconds, steps_within
+from thawline.run.within import within
 from thawline.train.checkpoint import Checkpoints
 from thawline.train.device import Device
 from thawline.train.forecast import Seen, advice, forecast, in_smaller_parts
@@ -42,11 +43,11 @@ def carry_out(recipe: Recipe, say: Say, *, progress: bool = True) -> RunFolder:
     if recipe.output.dir is not None:
         refuse_existing(Path(recipe.output.dir))
     refuse_trackers(recipe.train.report_to)
+    device = device_of(recipe)
     prepared = prepare(recipe, say)
     judge_of(prepared.recipe, prepared.task.problem)  # before weights are loaded: it tells of a metric that there is not
     assembled = assemble(prepared, say)
     foresee(prepared, assembled)
-    device = device_of(assembled.recipe)
     folder = RunFolder(device.of_main(recipe.output.dir or str(next_folder(prepared.dataset.name))))
     if device.is_main:
         folder.create(assembled.recipe)
@@ -191,11 +192,10 @@ class Job:
         cuts = cuts_of(self.prepared, self.assembled, say=self.say)
         self.prepared = with_views(self.prepared, self.assembled.recipe, stored=bool(cuts))
         self.light = lighten(self.prepared, self.assembled, self.device, decisions=decisions, say=self.say)
-        self.frozen = prefix_of(
+        self.frozen = frozen_of(
             self.prepared, self.assembled, cuts, device=self.device, workers=self.workers, decisions=decisions, say=self.say
         )
-        if train.max_minutes is not None and "ending_seconds" not in decisions:
-            decisions |= self.device.of_main(self._within_budget(decisions, train.max_minutes * 60))
+        self._decide(decisions)
         if self.device.is_main:
             self.folder.write("decisions.json", decisions)
             if self.folder.read("plan.json") is None:
@@ -213,6 +213,16 @@ class Job:
         loop.observers, loop.settled = self._observers(loop), self._settled
         return loop
 
+    def _decide(self, decisions: Decisions) -> None:
+        """Decide what is stored of the frozen part and, with a time budget, how many steps there are."""
+        minutes = self.assembled.recipe.train.max_minutes
+        if minutes is None or "ending_seconds" in decisions:
+            self.frozen.begin()
+            return
+        budget: dict[str, Any] = {"begun": self.begun, "seconds": minutes * 60}
+        trial = self._assembled_loop(decisions)
+        decisions |= self.device.of_main(within(self.prepared, trial, self.frozen, decisions=decisions, **budget, say=self.say))
+
     def _foresight(self, decisions: Decisions) -> dict[str, Any]:
         return foresight(self.prepared, self.assembled, self.light, frozen=self.frozen, decisions=decisions)
 
@@ -225,25 +235,6 @@ class Job:
         checkpoints = Checkpoints(self.folder.path / "checkpoints")
         footing = Footing(self.device, self.workers, self.light.masters, self.frozen.prefix)
         return loop_of(self.prepared, self.assembled, footing, decisions=decisions, checkpoints=checkpoints)
-
-    def _within_budget(self, decisions: Decisions, seconds: float) -> Decisions:
-        """Measure what a step and an evaluation cost, and return how many steps the budget has room for."""
-        trial = self._assembled_loop(decisions)
-        model, most, every = self.assembled.model, decisions["steps"], trial.rhythm.evaluate_every
-        step = step_seconds(trial.learner, trial.gradients, trial.rhythm)
-        size = trial.gradients.order.batch_size
-        evaluation = seconds_of(trial.evaluate, model) if trial.evaluate else 0.0
-        costs = Costs(step, evaluation, ending_seconds(self.prepared, evaluation, example=step / size, bf16=decisions["bf16"]))
-        steps = steps_within(costs, self.begun + seconds - time.monotonic(), every=every, most=most)
-        if steps < most:
-            epochs = steps / trial.gradients.order.steps_per_epoch
-            self.say(f"note: {seconds / 60:g} minutes have room for {steps} of {most} steps ({epochs:.2f} epochs), measured")
-        return {
-            "steps": steps,
-            "step_seconds": step,
-            "evaluation_seconds": evaluation,
-            "ending_seconds": costs.ending + evaluation,
-        }
 
     def _observers(self, loop: Loop) -> list[Observer]:
         observers: list[Observer] = []

@@ -86,7 +86,7 @@ class Features:
     def missing(self) -> int:
         """How many examples are not in the store."""
         shelf = self.prefix.below.shelves.get(self.depth)
-        return len(shelf.missing(self.data.digests)) if shelf is not None else len(self)
+        return len(shelf.missing(self.prefix.keys(self.data))) if shelf is not None else len(self)
 
     def fill(self, told: Callable[[int, int], object] = lambda done, total: None) -> None:
         """Compute and store what is missing; `told` is called with the number done and of all."""

@@ -12,7 +12,7 @@ from thawline.data.batch import on_grid
 from thawline.memory import anonymous_bytes
 from thawline.models.trace import evaluating
 from thawline.run.assemble import Assembled, Decisions, order_of
-from thawline.run.below import Frozen
+from thawline.run.keeper import Frozen
 from thawline.run.lighten import Light
 from thawline.run.prepare import Prepared
 from thawline.tasks.supervised import Supervised
@@ -120,12 +120,14 @@ def beside(plan: Mapping[str, Any] | None, frozen: Frozen, *, whole: bool) -> Fa
             found["predicted_seconds"] = plan["seconds"]["train"]
     prefix = frozen.prefix
     if prefix.cuts:
-        store = (plan or {}).get("store", [])
+        store, predicted = (plan or {}).get("store", []), frozen.predicted() if whole else None
+        if predicted is None and store:
+            predicted = sum(one["seconds"] for one in store)
         found["prefix"] = {
             "depths": list(prefix.cuts),
             "stored": sorted(prefix.below.shelves),
             "examples_computed": prefix.computed if whole else None,
-            "predicted_seconds": round(sum(one["seconds"] for one in store), 3) if store else None,
+            "predicted_seconds": round(predicted, 3) if predicted is not None else None,
             "seconds": round(prefix.seconds, 3) if whole else None,
         }
     return found

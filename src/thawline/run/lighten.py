@@ -7,10 +7,11 @@ from typing import Any, final
 
 import numpy as np
 import torch
+from torch import nn
 
 from thawline.calls import parse_call
 from thawline.models.layout import fast_layout, usual_layout
-from thawline.models.rows import Rows, embedding_of, touched
+from thawline.models.rows import Rows, not_narrowed, table_of, touched
 from thawline.models.trace import evaluating
 from thawline.recipe import Recipe
 from thawline.run.assemble import Assembled, Decisions
@@ -20,6 +21,8 @@ from thawline.train.masters import Masters
 
 _LEAST_ROWS_SAVED = 0.2
 """Share of a vocabulary that must be out of use for narrowing to be worth its line in the log."""
+_EXACT = ("sgd", "adam", "adamw")
+"""Optimisers that treat every row by itself, and one without a gradient by a factor at most."""
 
 
 @final
@@ -54,18 +57,31 @@ def lighten(prepared: Prepared, assembled: Assembled, device: Device, *, decisio
 
 def narrowed(prepared: Prepared, assembled: Assembled, say: Say) -> Rows | None:
     """Narrow the word embeddings to the rows that the data touches, where they learn and where that is exact."""
-    recipe, model = assembled.recipe, assembled.model
-    module = embedding_of(model)
-    if module is None or not _learns(module.weight, assembled) or prepared.task.generates:
+    model, table = assembled.model, table_of(assembled.model)
+    if table is None or not _learns(table.weight, assembled):
         return None
-    if _penalised(recipe) or (recipe.train.optim not in ("sgd", "adamw") and recipe.train.weight_decay):
-        say("note: every row of the word embeddings is trained, because a penalty on the weights changes the unused ones too")
+    used = _used(prepared, len(table.weight))
+    if used is None or len(used) > (1 - _LEAST_ROWS_SAVED) * len(table.weight):
         return None
-    used = _used(prepared, len(module.weight))
-    if used is None or len(used) > (1 - _LEAST_ROWS_SAVED) * len(module.weight):
+    if (why := _whole(prepared, assembled, table)) is not None:
+        say(f"note: every row of the word embeddings is trained, because {why}")
         return None
-    say(f"note: {len(used):,} of {len(module.weight):,} rows of the word embeddings are in use; the others only decay")
+    say(f"note: {len(used):,} of {len(table.weight):,} rows of the word embeddings are in use; the others only decay")
     return Rows(model, used)
+
+
+def _whole(prepared: Prepared, assembled: Assembled, table: nn.Embedding) -> str | None:
+    """Return why training fewer rows of a table would not be exact; None where it is."""
+    recipe, why = assembled.recipe, not_narrowed(assembled.model, table)
+    if why is not None:
+        return why
+    if prepared.task.generates:
+        return "what the model writes may hold any of them"
+    if recipe.train.optim not in _EXACT:
+        return f"it is not known what {recipe.train.optim} does to rows that are not in use"
+    if _penalised(recipe) or (recipe.train.optim == "adam" and recipe.train.weight_decay):
+        return "a penalty on the weights changes the unused ones too"
+    return None
 
 
 def _learns(weight: torch.Tensor, assembled: Assembled) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from thawline.memory import available_bytes
-from thawline.recipe import Recipe, recipe_from, trials_of
+from thawline.recipe import Recipe, trials_of
 from thawline.recipe.vary import trainings
 from thawline.run.assemble import Assembled, assemble, evaluator, judge_of
 from thawline.run.carry_out import Job, device_of
@@ -38,8 +38,7 @@ def plan_of(recipe: Recipe, say: Say) -> Plan:
     """
     begun, trials = time.monotonic(), trials_of(recipe)
     recipe = trials[0].recipe if trials else recipe
-    # How many steps the budget has room for follows from what is measured here.
-    prepared = prepare(recipe_from(recipe, train={"max_minutes": None}), say)
+    prepared = prepare(recipe, say)
     judge_of(prepared.recipe, prepared.task.problem)
     assembled = assemble(prepared, say)
     device = device_of(assembled.recipe)
@@ -164,7 +163,7 @@ def _step_seconds(loop: Loop, first: int, count: int) -> float:
 
 
 def _within(seconds: float, spent: float, found: dict[str, float], *, loop: Loop) -> Plan:
-    """Return how many steps a time budget has room for, as `train.max_minutes` decides it."""
+    """Return how many of the steps that `train.max_minutes` leads to will be done in time, as they were measured here."""
     costs = Costs(found["step"], found["evaluation"], found["ending"] + found["evaluation"] + found["fill"])
     left = seconds - spent - found["start"]
     return {"steps": steps_within(costs, left, every=loop.rhythm.evaluate_every, most=loop.rhythm.total)}

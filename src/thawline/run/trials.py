@@ -17,7 +17,6 @@ from typing import Any, NamedTuple, final
 from thawline.errors import DataError, DivergedError, MachineError, RecipeError, UserError
 from thawline.recipe import Recipe, Trial, combination, recipe_from, save_recipe, trials_of
 from thawline.recipe.vary import FOLD, SEED, named
-from thawline.regularize.base import regularized
 from thawline.run.assemble import assemble, judge_of, order_of, steps_of
 from thawline.run.carry_out import Job, Trained, device_of, facts_of, foresee, refuse_changed, silent
 from thawline.run.finish import evaluated, ready
@@ -25,7 +24,6 @@ from thawline.run.folder import RunFolder, next_folder, refuse_existing, resumab
 from thawline.run.prepare import Say
 from thawline.run.repeats import HELD, Entry, Fold, best_of, group_of, is_last, own, pooled, seeds_section
 from thawline.run.shared import Shared
-from thawline.tasks.base import plain_objective
 from thawline.train.checkpoint import Checkpoints
 from thawline.train.observe import refuse_trackers
 
@@ -107,7 +105,6 @@ def _checked(trial: Trial, shared: Shared, *, chosen: bool) -> Checked:
             "expected data.validation_size above 0, or a file of that name."
         )
     assembled = shared.fitted(prepared)
-    regularized(plain_objective, assembled.recipe.regularize, assembled.model, stages=assembled.stages)
     foresee(prepared, assembled)
     steps = steps_of(order_of(prepared.sets["train"], assembled.recipe), assembled.recipe)
     entry = {"trial": trial.name, "varied": trial.varied, "steps": steps, "state": "waiting"}

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-RULE = "16 to 176, then 256 512 768 …"
+RULE = "16 to 176, then 256 512 768 …; what cuts it short is in the key"
 """The rule by its name, as a fact of what is stored."""
 _STEP, _EXACT, _BUCKET = 16, 176, 256
 ROWS = 16
@@ -35,6 +35,17 @@ def canonical_length(length: int, most: int) -> int:
     """
     step = _STEP if length <= _EXACT else _BUCKET
     return min(-(-length // step) * step, most)
+
+
+def cut_short(lengths: np.ndarray[Any, Any], most: int) -> np.ndarray[Any, Any]:
+    """Tell which examples would have a longer shape but for `most`; bool, in the shape of `lengths`.
+
+    >>> cut_short(np.array([96, 99, 100, 600]), 100).tolist(), cut_short(np.array([300, 512]), 512).tolist()
+    ([False, True, True, True], [False, False])
+    """
+    step = np.where(lengths <= _EXACT, _STEP, _BUCKET)
+    found: np.ndarray[Any, Any] = -(-lengths // step) * step > most
+    return found
 
 
 def groups(lengths: np.ndarray[Any, Any], indices: Sequence[int] | np.ndarray[Any, Any], *, most: int) -> list[Group]:

@@ -38,8 +38,8 @@ class Outlook(NamedTuple):
         """Whether storing is predicted to win clearly."""
         return self.stored < _LEAST_GAIN * self.computed
 
-    def over(self, times: int) -> Outlook:
-        """Return the same for so many trainings that read the same examples, which are stored by the first of them.
+    def over(self, times: float) -> Outlook:
+        """Return the same for so many trainings (or a share of one) over the same examples, which the first of them stores.
 
         >>> Outlook(computed=10.0, stored=12.0, size=1e6, reads=1000, filled=11.0).over(5)[:2]
         (50.0, 16.0)

@@ -6,13 +6,14 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from hashlib import blake2b
 from typing import Any, NamedTuple, Protocol, final
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from thawline.thaw.canonical import LEAST_ROWS, ROWS, Group, fixed, groups
+from thawline.thaw.canonical import LEAST_ROWS, ROWS, Group, cut_short, fixed, groups
 from thawline.thaw.replay import Replay
 from thawline.thaw.replicas import Replica, Replicas
 from thawline.thaw.store import Shelf, StoreError
@@ -96,7 +97,7 @@ class Prefix:
         shelf = self.below.shelves.get(depth)
         if shelf is None:
             return
-        keys = data.digests
+        keys = self.keys(data)
         missing = shelf.missing(keys)
         first = dict(zip((keys[i] for i in reversed(missing)), reversed(missing), strict=True))  # once where examples repeat
         done = 0
@@ -108,6 +109,17 @@ class Prefix:
                     told(done, len(first))
         except StoreError as error:
             self._say(f"warning: {error} What is not stored is computed anew each time.")
+
+    def keys(self, data: Data, indices: Sequence[int] | np.ndarray | None = None) -> list[bytes]:
+        """Return what tensors of examples (all, unless told which) are kept under, 16 bytes each.
+
+        It is the digest, and the longest shape where an example's own was cut short by it: another run may allow a longer one.
+        """
+        chosen = np.arange(len(data.lengths)) if indices is None else np.asarray(indices, dtype=np.int64)
+        keys, most = [data.digests[i] for i in chosen], self.below.most
+        for place in np.flatnonzero(cut_short(data.lengths[chosen], most)):
+            keys[place] = blake2b(keys[place] + f"{most}".encode(), digest_size=16).digest()
+        return keys
 
     def ahead(self, data: Data, indices: np.ndarray, depth: int) -> None:
         """Compute now, in all threads, what replaying these examples next will need and is not stored."""
@@ -159,7 +171,7 @@ class Prefix:
             keys = {int(i): (depth, data.digests[i]) for i in indices} if self._ahead else {}
             return {i: self._ahead[key] for i, key in keys.items() if key in self._ahead}
         with self._lock:  # a shelf serves one thread at a time
-            rows = shelf.read([data.digests[i] for i in indices])
+            rows = shelf.read(self.keys(data, indices))
         return {int(i): row for i, row in zip(indices, rows, strict=True) if row is not None}
 
     def _computed(self, replica: Replica, data: Data, group: Group, *, depth: int) -> list[Tensor]:

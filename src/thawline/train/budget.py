@@ -36,16 +36,25 @@ def steps_within(costs: Costs, seconds: float, *, every: int | None, most: int) 
     return max(1, min(most, int(left / each)))
 
 
-def step_seconds(learner: Learner, gradients: Gradients, rhythm: Rhythm) -> float:
+class Spent(NamedTuple):
+    """Seconds, and those of them that the frozen part took."""
+
+    whole: float
+    below: float
+
+
+def step_seconds(learner: Learner, gradients: Gradients, rhythm: Rhythm) -> Spent:
     """Measure the seconds of a step by computing gradients that are thrown away; the weights stay as they are."""
     learner.open(rhythm.total)  # the end of training is where most is learning
-    gradients.prefix.fill(gradients.data, learner.thaw_line)
+    prefix, start = gradients.prefix, time.monotonic()
+    before = prefix.seconds
 
     def step(number: int) -> None:
         gradients(learner, number, 1.0)
         learner.forget()
 
-    return mean_seconds(step, spread(gradients.order, _STEPS))
+    seconds = mean_seconds(step, spread(gradients.order, _STEPS))
+    return Spent(seconds, seconds * (prefix.seconds - before) / (time.monotonic() - start))
 
 
 def spread(order: Order, count: int) -> list[int]:

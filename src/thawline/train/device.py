@@ -17,6 +17,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from torch import Tensor
 
+from thawline.errors import RecipeError
 from thawline.train.draws import Draws
 from thawline.train.masters import Masters
 
@@ -30,14 +31,16 @@ class Device:
 
     `name` is "auto" (cuda, then mps, then cpu) or a torch device; with `bf16` matrix products run in bfloat16: under autocast,
     or, with `lower`, because the weights that the model computes with are. What the optimiser keeps is float32 either way.
+    Raises RecipeError for a device that this machine does not have.
     """
 
     def __init__(self, name: str = "auto", *, bf16: bool = False) -> None:
+        named = present(name) if name not in ("auto", "cpu") else None
         # Said outright, since accelerate joins processes on the CPU only where it is asked to use it.
         cpu = name == "cpu" or (name == "auto" and not torch.accelerator.is_available())
         # Accelerate's own accumulation stays at 1: its `backward` would divide by it, and the loop divides by the weight.
         self.accelerator = Accelerator(cpu=cpu)
-        self.device = self.accelerator.device if name in ("auto", "cpu") else torch.device(name)
+        self.device = named or self.accelerator.device
         self.bf16, self.lower = bf16, False
 
     @property
@@ -99,6 +102,21 @@ class Device:
     def bf16_gain(self) -> float:
         """How many times faster a matrix product of an encoder's shape is in bfloat16 than in float32, measured here."""
         return _seconds(self.device, torch.float32) / _seconds(self.device, torch.bfloat16)
+
+
+def present(name: str) -> torch.device:
+    """Return the device of this name; raises RecipeError where this machine has none.
+
+    >>> present("cpu")
+    device(type='cpu')
+    """
+    try:
+        torch.zeros(1, device=name).item()  # torch knows names of devices that are not there, and some that compute nothing
+    except (RuntimeError, AssertionError, ImportError):
+        found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        here = "auto or cpu" if found is None else f"auto, cpu or {found.type}"
+        raise RecipeError([f"train.device: there is no device {name!r} on this machine; expected {here}."]) from None
+    return torch.device(name)
 
 
 def bf16_wins(gain: float) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, final
 
@@ -132,6 +133,10 @@ class State:
     watched: dict[str, Any] | None = None
 
 
+class _SpentError(Exception):
+    """The time budget is spent while the outputs of the frozen part are stored."""
+
+
 @final
 class Loop:
     """Trains a learner; `evaluate` is called by value and returns metrics of the validation set.
@@ -196,9 +201,9 @@ class Loop:
         if learner.open(state.step):
             if (line := learner.watch.decisions.line) > 0:
                 self.settled(line, state.step)
-            self.gradients.prefix.fill(data.seen(epoch), learner.thaw_line, self._tell_features)
+            self._fill(data.seen(epoch))
         elif place == 0 and data.views is not None:  # other views, which are stored as they come up
-            self.gradients.prefix.fill(data.seen(epoch), learner.thaw_line, self._tell_features)
+            self._fill(data.seen(epoch))
         sums = self.gradients(learner, state.step, state.step / self.rhythm.total)
         if not math.isfinite(sums["total"]):
             raise DivergedError(
@@ -217,6 +222,11 @@ class Loop:
         self._tell("step", {"epoch": passes, **record, "thaw_line": learner.thaw_line, **speed})
         if self.deadline is not None and self.gradients.device.agreed(time.monotonic() >= self.deadline):
             state.ended = "the time budget is spent"
+
+    def _fill(self, data: Supervised) -> None:
+        """Store what the frozen part computes, for as long as there is time: the rest is computed as it comes up."""
+        with suppress(_SpentError):
+            self.gradients.prefix.fill(data, self.learner.thaw_line, self._tell_features)
 
     def _evaluation_due(self) -> bool:
         every = self.rhythm.evaluate_every
@@ -250,6 +260,8 @@ class Loop:
         if self._interrupted:  # filling may take minutes; what is stored stays, and no step is under way
             self._save()
             raise KeyboardInterrupt
+        if self.deadline is not None and time.monotonic() >= self.deadline:
+            raise _SpentError
 
     def _tell(self, kind: str, record: Mapping[str, Any]) -> None:
         for observer in self.observers:
