@@ -53,12 +53,15 @@ def check(data: str, settings: list[str] | None, *, labels: Path | None, curve: 
 def _cut_off(recipe: Recipe, dataset: Dataset) -> Sequence[Finding]:
     """Return what truncation would lose, which only a model's tokenizer can tell; a note where there is none at hand."""
     from thawline.data.examples import FILES
-    from thawline.run.prepare import prepare
     from thawline.types import Finding
 
     known = dataset.columns
     if known.kind in FILES or known.problem == "unlabelled" or any(finding.level == "stop" for finding in dataset.findings):
         return ()
+    if recipe.model.name is None:  # the check of data alone waits for no library
+        return (Finding("note", "truncation", "what truncation loses depends on the model; to see it, add model=NAME"),)
+    from thawline.run.prepare import prepare
+
     try:
         return prepare(recipe, lambda text: None, dataset=dataset).findings[len(dataset.findings) :]
     except DataError as reason:

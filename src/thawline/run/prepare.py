@@ -128,7 +128,12 @@ def with_task(recipe: Recipe, columns: Columns) -> Recipe:
 
 
 def _class_weights(recipe: Recipe, dataset: Dataset) -> Mapping[str, float]:
-    return class_weights(dataset.splits["train"], recipe.train.class_weights) if dataset.columns.labels else {}
+    if dataset.columns.labels:
+        return class_weights(dataset.splits["train"], recipe.train.class_weights)
+    if recipe.train.class_weights != "none":
+        what = dataset.columns.problem.replace("_", " ")
+        raise UserError(f"train.class_weights weighs classes, and this data is of {what}; leave it out.")
+    return {}
 
 
 def processor_of(
