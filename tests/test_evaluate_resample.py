@@ -85,5 +85,5 @@ def test_a_thousand_resamples_of_three_predictors_are_quick(n: int, n_labels: in
     scoring = METRICS["single_label_classification"]
     kept = {name: scoring.terms(true, answers(true, n_labels)) for name in ("model", "tfidf", "other")}
     begin = time.process_time()
-    _intervals(scoring, kept, samples=1000, seed=0)
+    _intervals(scoring, kept, groups=None, samples=1000, seed=0)
     assert time.process_time() - begin < 1
