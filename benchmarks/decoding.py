@@ -53,7 +53,7 @@ def rates(model: str) -> dict[str, float]:
             output={"dir": f"{folder}/run"},
             progress=False,
         )
-    return {"decoded": decoded, "fed": fed, "trained": run.metrics["train"]["examples_per_second"]}
+        return {"decoded": decoded, "fed": fed, "trained": run.metrics["train"]["examples_per_second"]}
 
 
 def main() -> None:
