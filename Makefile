@@ -24,8 +24,7 @@ venv:
 	  echo "$$python cannot make .venv; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; fi
 	@echo "Installing into .venv (the first time: some minutes, most of them for torch) ..."
 	@rm -f $(STAMP)
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet "setuptools>=77"
-	$(BIN)/python -m pip install --disable-pip-version-check --no-build-isolation --editable ".[$(EXTRAS)]"
+	$(BIN)/python -m pip install --disable-pip-version-check --editable ".[$(EXTRAS)]"
 	@$(MADE_FROM) > $(STAMP)
 
 test: setup ## run the tests

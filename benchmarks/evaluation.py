@@ -18,8 +18,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-import psutil
 from results import SHARED, append, missing
+
+from thawline.memory import PeakMemory
 
 NAME = "evaluation"
 THAWLINE = [sys.executable, "-m", "thawline"]
@@ -48,21 +49,14 @@ def repeated(size: int, path: Path) -> None:
 
 
 def measured(command: list[str], cache: Path) -> dict[str, float]:
-    """Run a command and return its seconds and its peak anonymous memory, in MB."""
-    start, peak = time.monotonic(), 0
-    process = psutil.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=_environment(cache))
-    while process.poll() is None:
-        status = Path(f"/proc/{process.pid}/status")
-        try:
-            peak = max(
-                peak, *(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("RssAnon")), 0
-            )
-        except (OSError, IndexError):
-            break
-        time.sleep(0.02)
-    if process.wait():
+    """Run a command and return its seconds and its peak anonymous memory, in MB (10^6 bytes)."""
+    start, quiet = time.monotonic(), subprocess.DEVNULL
+    started = subprocess.Popen(command, stdout=quiet, stderr=quiet, env=_environment(cache))
+    with started as process, PeakMemory(0.02, process.pid) as memory:
+        failed = process.wait()
+    if failed:
         raise SystemExit(f"{' '.join(command)} failed")
-    return {"seconds": round(time.monotonic() - start, 2), "peak_memory_mb": round(peak / 1024, 1)}
+    return {"seconds": round(time.monotonic() - start, 2), "peak_memory_mb": round(memory.peak_mb, 1)}
 
 
 def _environment(cache: Path) -> dict[str, str]:

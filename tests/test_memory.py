@@ -1,5 +1,7 @@
 """Memory: what was held at most, and what control groups leave."""
 
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -90,3 +92,11 @@ def test_a_group_above_its_limit_leaves_nothing(tmp_path: Path) -> None:
 
 def test_without_groups_the_machine_decides(tmp_path: Path) -> None:
     assert available_bytes(tmp_path) == pytest.approx(psutil.virtual_memory().available, rel=0.2)
+
+
+def test_another_process_is_watched_to_its_end() -> None:
+    script = "import numpy, time; held = numpy.ones(100 * 10**6 // 8); time.sleep(0.3)"
+    with subprocess.Popen([sys.executable, "-c", script]) as process, PeakMemory(0.01, process.pid) as memory:
+        process.wait()
+    assert 95 < memory.peak_mb < 250
+    assert anonymous_bytes(process.pid) == 0

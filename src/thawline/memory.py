@@ -12,7 +12,6 @@ from types import TracebackType
 import psutil
 
 KERNEL_CACHES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
-_STATUS = Path("/proc/self/status")
 _ANONYMOUS = re.compile(rb"^RssAnon:\s*(\d+) kB", re.MULTILINE)
 
 
@@ -26,23 +25,27 @@ def bound_kernels() -> None:
         os.environ.setdefault(name, "64")
 
 
-def anonymous_bytes() -> int:
-    """Return the anonymous resident memory of this process in bytes.
+def anonymous_bytes(process: int | None = None) -> int:
+    """Return the anonymous resident memory of a process by its number, None: of this one, in bytes; 0 where it has ended.
 
     On Linux it is RssAnon: what the process allocated, without the pages of memory-mapped files, which the system can
     drop at any time. Elsewhere it is the resident set size.
     """
     try:
-        found = _ANONYMOUS.search(_STATUS.read_bytes())
+        found = _ANONYMOUS.search(Path(f"/proc/{process or 'self'}/status").read_bytes())
     except OSError:
         found = None
-    return int(found[1]) * 1024 if found else int(psutil.Process().memory_info().rss)
+    try:
+        return int(found[1]) * 1024 if found else int(psutil.Process(process).memory_info().rss)
+    except psutil.NoSuchProcess:
+        return 0
 
 
 class PeakMemory:
     """Samples `anonymous_bytes` in a daemon thread while the context is open.
 
-    `interval` is in seconds. `peak_mb` (10^6 bytes) can be read inside and after the context.
+    `interval` is in seconds; `process` is the number of another process to watch. `peak_mb` (10^6 bytes) can be read inside and
+    after the context.
 
     >>> with PeakMemory() as memory:
     ...     numbers = list(range(10**6))
@@ -50,8 +53,8 @@ class PeakMemory:
     True
     """
 
-    def __init__(self, interval: float = 0.05) -> None:
-        self.interval = interval
+    def __init__(self, interval: float = 0.05, process: int | None = None) -> None:
+        self.interval, self.process = interval, process
         self.peak_bytes = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="peak-memory", daemon=True)
@@ -72,7 +75,7 @@ class PeakMemory:
         return self.peak_bytes / 1e6
 
     def _sample(self) -> None:
-        self.peak_bytes = max(self.peak_bytes, anonymous_bytes())
+        self.peak_bytes = max(self.peak_bytes, anonymous_bytes(self.process))
 
     def _watch(self) -> None:
         while not self._stop.wait(self.interval):

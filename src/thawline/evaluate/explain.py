@@ -15,7 +15,7 @@ from torch import Tensor
 from thawline.errors import DataError, ThawlineError, UserError
 from thawline.evaluate.answered import CLASSES, Answered
 from thawline.evaluate.attribute import attribute
-from thawline.evaluate.mistakes_listed import SHOWN
+from thawline.evaluate.mistakes_listed import SHOWN, rows_of
 from thawline.evaluate.occlude import attribute_picture, attribute_sound
 from thawline.evaluate.perturb import input_of
 from thawline.tasks.base import Task
@@ -86,7 +86,7 @@ def _attribute(
         if key not in done and len(done) < limit:
             try:
                 done[key] = attribution(*key)
-            except (ThawlineError, ValueError, RuntimeError, AssertionError) as reason:  # no words, a sound of no length
+            except (ThawlineError, ValueError, RuntimeError) as reason:  # no words, a sound of no length
                 done[key] = {}
                 reasons.add(str(reason))
         row |= done.get(key, {})
@@ -148,15 +148,6 @@ def _show(found: dict[str, Any], explainer: Explainer, answered: Answered, *, pl
             total += len(media)
     if left:
         found["notes"].append(f"{left} of the listed examples are without their picture or sound, to keep the files small.")
-
-
-def rows_of(value: Any) -> Iterator[dict[str, Any]]:
-    """Yield all examples in what was found, in the order in which they are shown."""
-    if isinstance(value, dict) and "id" in value:
-        yield value
-    elif isinstance(value, dict | list):
-        for inner in value.values() if isinstance(value, dict) else value:
-            yield from rows_of(inner)
 
 
 def _thumbnail(value: Any) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thawline.evaluate.answered import Answered
-from thawline.evaluate.mistakes_listed import SHOWN, first, shown
+from thawline.evaluate.mistakes_listed import SHOWN, first, rows_of, shown
 from thawline.evaluate.mistakes_structured import structured
 
 Array = NDArray[Any]
@@ -39,17 +39,10 @@ def mistakes(answered: Answered, *, limit: int = 20, pairs: int = 20, samples: i
     kind = _KINDS.get(answered.problem, structured)
     found = kind(answered, limit, pairs, samples=samples)
     notes = found.pop("notes", [])
-    cut = {row["id"] for row in _rows(found) if row.get("shortened")}
+    cut = {row["id"] for row in rows_of(found) if row.get("shortened")}
     if cut:
         notes.append(f"Texts are shown up to {SHOWN} characters; {len(cut)} of those shown here are longer.")
     return {"n": len(answered), **found, "notes": notes}
-
-
-def _rows(value: Any) -> list[dict[str, Any]]:
-    """Return all examples in what was found."""
-    if isinstance(value, dict):
-        return [value] if "id" in value else [row for inner in value.values() for row in _rows(inner)]
-    return [row for inner in value for row in _rows(inner)] if isinstance(value, list) else []
 
 
 def _single(answered: Answered, limit: int, pairs: int, *, samples: int) -> dict[str, Any]:

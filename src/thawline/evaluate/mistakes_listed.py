@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -42,3 +43,12 @@ def first(answered: Answered, key: Array, among: Array, *, limit: int) -> list[i
         last = np.partition(key[places], limit - 1)[limit - 1]
         places = places[key[places] <= last]
     return sorted(places.tolist(), key=lambda i: (key[i], answered.ids[i]))[:limit]
+
+
+def rows_of(value: Any) -> Iterator[dict[str, Any]]:
+    """Yield all examples in what was found, in the order in which they are shown."""
+    if isinstance(value, dict) and "id" in value:
+        yield value
+    elif isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from rows_of(inner)

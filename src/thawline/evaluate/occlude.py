@@ -60,8 +60,9 @@ def attribute_sound(
 
 
 def _cells(size: int, parts: int) -> Tensor:
-    """Return which of `parts` equal parts each of `size` places lies in, int [size]."""
-    assert size >= parts, f"{size} places cannot be cut into {parts} parts"
+    """Return which of `parts` equal parts each of `size` places lies in, int [size]; raises ValueError where they are more."""
+    if size < parts:
+        raise ValueError(f"{size} places cannot be cut into {parts} parts")
     return torch.arange(size) * parts // size
 
 
