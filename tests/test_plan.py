@@ -80,9 +80,9 @@ def test_nothing_is_trained_and_the_store_stays_true(cache: Path, tmp_path: Path
 
 
 def test_budget_and_trials() -> None:
-    plan = planned(strategy="head", max_minutes=0.2, epochs=10_000)
-    assert 1 <= plan["steps"] < 50_000
-    assert plan["seconds"]["total"] < 15
+    plan = planned(strategy="head", max_minutes=1, epochs=1_000_000)
+    assert 1 <= plan["steps"] < 5_000_000
+    assert plan["seconds"]["total"] < 75
     assert planned(strategy="head", vary={"lr": [1e-3, 1e-4, 1e-5]})["trials"] == 3
     with pytest.raises(RecipeError, match="metric"):
         planned(metric_for_best_model="acuracy")

@@ -16,6 +16,20 @@ from spoken import folder_of, wav2vec2
 from test_training import options, run, table
 from thawline.errors import RunError
 
+BRAKE = """
+import json, signal, sys
+import thawline as tl
+from thawline.run import carry_out
+def braked(path, resumed_at, write=carry_out.history):
+    observe, lines = write(path, resumed_at), [int(sys.argv[3])]
+    def watched(moment):
+        observe(moment)
+        if lines and path.read_bytes().count(b"\\n") >= lines[0]:
+            lines.clear()
+            signal.pause()
+    return watched
+carry_out.history = braked
+"""
 SCRIPT = """
 import json, sys
 import thawline as tl
@@ -31,14 +45,17 @@ tl.finetune(arguments.pop("path"), say=lambda text: None, progress=False, output
 SLOW = {"epochs": 6, "strategy": "gradual(full, until=0.5)", "eval_strategy": "steps", "eval_steps": 7}
 
 
-def begin(folder: Path, **more: Any) -> subprocess.Popen[bytes]:
-    """Start a run in a process of its own, from which it can be killed."""
-    return started(SCRIPT, folder, options(**more))
+def begin(folder: Path, lines: int, **more: Any) -> subprocess.Popen[bytes]:
+    """Start a run in a process of its own, and return it when it has come to so many lines of history."""
+    process = started(SCRIPT, folder, options(**more), lines=lines)
+    wait_for(folder / "history.jsonl", lines, process)
+    return process
 
 
-def started(script: str, folder: Path, arguments: dict[str, Any]) -> subprocess.Popen[bytes]:
+def started(script: str, folder: Path, arguments: dict[str, Any], *, lines: int) -> subprocess.Popen[bytes]:
+    """Start a run that stands still a little past so many lines: on a busy machine it would end before it is killed."""
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
-    command = [sys.executable, "-c", script, str(folder), json.dumps(arguments)]
+    command = [sys.executable, "-c", BRAKE + script, str(folder), json.dumps(arguments), str(lines + 2)]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
@@ -76,8 +93,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def test_killed_run_resumes_to_the_same_bytes(tmp_path: Path, whole: dict[str, Any], lines: int, minutes: float) -> None:
     """With a checkpoint each step, with one at each evaluation, and killed before the first: then it starts over."""
     folder = tmp_path / "run"
-    process = begin(folder, checkpoint_minutes=minutes, **SLOW)
-    wait_for(folder / "history.jsonl", lines, process)
+    process = begin(folder, lines, checkpoint_minutes=minutes, **SLOW)
     process.kill()
     process.communicate()
     assert not (folder / "metrics.json").exists()
@@ -91,8 +107,7 @@ def test_killed_adaptive_run_decides_the_same(tmp_path: Path, lines: int) -> Non
     """Between two decisions, after the line has moved, and with a store that the killed run has filled."""
     wanted = SLOW | {"strategy": "adaptive(full, after=0.2, most=1.0, change=1)", "store": {"features": True}}
     run(tmp_path / "whole", **wanted)
-    process = begin(tmp_path / "run", checkpoint_minutes=1e-6, **wanted)
-    wait_for(tmp_path / "run" / "history.jsonl", lines, process)
+    process = begin(tmp_path / "run", lines, checkpoint_minutes=1e-6, **wanted)
     process.kill()
     process.communicate()
     tl.resume(tmp_path / "run", say=lambda text: None, progress=False)
@@ -113,9 +128,9 @@ def test_killed_run_on_recordings_resumes_to_the_same_bytes(tmp_path: Path) -> N
         "evaluate": {"bootstrap_samples": 10},
         "train": train,
     }
-    process = started(HEARD, tmp_path / "whole", heard)
+    process = started(HEARD, tmp_path / "whole", heard, lines=10**5)
     assert process.communicate() and process.returncode == 0
-    process = started(HEARD, tmp_path / "run", heard)
+    process = started(HEARD, tmp_path / "run", heard, lines=9)
     wait_for(tmp_path / "run" / "history.jsonl", 9, process)
     process.kill()
     process.communicate()
@@ -127,8 +142,7 @@ def test_killed_run_on_recordings_resumes_to_the_same_bytes(tmp_path: Path) -> N
 
 def test_interrupted_run_keeps_a_checkpoint(tmp_path: Path, whole: dict[str, Any]) -> None:
     folder = tmp_path / "run"
-    process = begin(folder, **SLOW)
-    wait_for(folder / "history.jsonl", 4, process)
+    process = begin(folder, 4, **SLOW)
     process.send_signal(signal.SIGINT)
     process.communicate()
     assert process.returncode != 0
@@ -149,8 +163,7 @@ def test_finished_run_says_so_and_is_left_alone(tmp_path: Path) -> None:
 def test_torn_checkpoint_is_not_taken_for_one(tmp_path: Path, whole: dict[str, Any]) -> None:
     """What a kill leaves of a checkpoint that was being written aside is ignored and written over."""
     folder = tmp_path / "run"
-    process = begin(folder, checkpoint_minutes=1e-6, **SLOW)
-    wait_for(folder / "history.jsonl", 8, process)
+    process = begin(folder, 8, checkpoint_minutes=1e-6, **SLOW)
     process.kill()
     process.communicate()
     torn = folder / "checkpoints" / ".step-00000099"

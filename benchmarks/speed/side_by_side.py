@@ -30,7 +30,10 @@ class Target(NamedTuple):
 @final
 @dataclass(frozen=True)
 class Row:
-    """A row of the table: `peer` is what the Trainer trains where that is something else; `targets` by measure."""
+    """A row of the table: `peer` is what the Trainer trains where that is something else; `targets` by measure.
+
+    To the Trainer each epoch is like the first: it runs one, whose seconds are taken times `epochs`.
+    """
 
     title: str
     strategy: str
@@ -43,11 +46,11 @@ class Row:
     def runs(self, repeats: int) -> Rows:
         """Return the runs in the order in which they alternate; the seed is the number of the repeat."""
         return [
-            wanted_run(tool, data, seed, strategy=strategy, epochs=self.epochs) | {"model": self.model}
+            wanted_run(tool, data, seed, strategy=strategy, epochs=epochs) | {"model": self.model}
             for seed in range(repeats)
             for data in self.data
             for tool in TOOLS
-            for strategy in [self.strategy if tool == "thawline" else self.peer or self.strategy]
+            for strategy, epochs in [(self.strategy, self.epochs) if tool == "thawline" else (self.peer or self.strategy, 1)]
         ]
 
 
@@ -97,13 +100,23 @@ MEASURES = (
 
 def table(row: Row, rows: Rows) -> str:
     """Return the table of a row: medians, ratios, and the target beside what was reached."""
+    done = [_whole(done, row.epochs) for done in rows]
     lines = [
-        [data, *_line(measure, [done for done in rows if done["data"] == data], row.targets)]
+        [data, *_line(measure, [one for one in done if one["data"] == data], row.targets)]
         for data in row.data
         for measure in MEASURES
     ]
     header = ["data", "", "thawline", "Trainer, default", "ratio", "Trainer, best", "ratio"]
-    return f"{row.title}\n\n{markdown(header, lines)}\n{conditions(rows)}"
+    told = "" if row.epochs == 1 else f"; the Trainer's seconds are those of one epoch times {row.epochs:g}"
+    return f"{row.title}{told}\n\n{markdown(header, lines)}\n{conditions(rows)}"
+
+
+def _whole(done: dict[str, Any], epochs: float) -> dict[str, Any]:
+    """Return a run as if it had gone on for all epochs; what came of it then is not known."""
+    if done["epochs"] == epochs:
+        return done
+    known = {key: value for key, value in done.items() if key not in ("accuracy", "f1_macro")}
+    return known | {"seconds": done["seconds"] * epochs / done["epochs"]}
 
 
 def _line(measure: Measure, rows: Rows, targets: Mapping[str, Target]) -> list[str]:
