@@ -1,4 +1,4 @@
-"""Random numbers of one pass through the model: from a key, not from a state that threads share, and cheap on a processor."""
+"""One training pass on a processor: random numbers from a key, not from a state that threads share, and cheap."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from thawline.train import depthwise
+
 _LOCK = threading.Lock()
 _LEVELS = 1 << 16
 
@@ -23,7 +25,7 @@ class Draws(TorchFunctionMode):
     Dropout takes sixteen random bits an element from a counter of its own (SFC64 of numpy, seeded by the key) where torch draws
     a double from one generator that all threads share: the rate is met to 1/65536, masks are independent from element to
     element and from step to step. What else draws does so from torch's generator, seeded from the same stream, a thread at a
-    time.
+    time. And what torch computes slowly there is computed another way (`depthwise`), since one mode may as well do both.
 
     >>> def drawn(*key: int) -> torch.Tensor:
     ...     with Draws(key):
@@ -50,6 +52,9 @@ class Draws(TorchFunctionMode):
             return values
         kept = self._kept(values, p)
         return values.mul_(kept) if given.get("inplace") else values * kept
+
+    def _convolution(self, func: Callable[..., Any], args: tuple[Any, ...], *, kwargs: Mapping[str, Any]) -> Tensor:
+        return depthwise.conv2d(func, args, kwargs)
 
     def _seeded(self, func: Callable[..., Any], args: tuple[Any, ...], *, kwargs: Mapping[str, Any]) -> Any:
         with _LOCK:
@@ -95,4 +100,8 @@ _OWN: dict[Any, Callable[..., Any]] = {
         Tensor: "bernoulli bernoulli_ multinomial normal_ uniform_ random_ exponential_ geometric_ cauchy_ log_normal_",
     }.items()
     for name in names.split()
-} | {functional.dropout: Draws._dropout, functional.scaled_dot_product_attention: Draws._attention}
+} | {
+    functional.dropout: Draws._dropout,
+    functional.scaled_dot_product_attention: Draws._attention,
+    torch.conv2d: Draws._convolution,
+}
