@@ -1,4 +1,4 @@
-"""The same result with less work: weights that the model computes with in bfloat16, and only the embedding rows in use."""
+"""The same result with less work: weights in bfloat16 to compute with, only the embedding rows and positions in use."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from thawline.calls import parse_call
+from thawline.models.last import FirstOnly
 from thawline.models.layout import fast_layout, usual_layout
 from thawline.models.rows import Rows, not_narrowed, table_of, touched
 from thawline.models.trace import evaluating
@@ -33,10 +34,12 @@ class Light:
     masters: Masters
     rows: Rows | None
     model: Any
+    last: FirstOnly
 
     def restore(self) -> None:
-        """Put float32 weights, their usual layout and the whole vocabulary back."""
+        """Put float32 weights, their usual layout, the whole vocabulary and the ordinary last block back."""
         self.masters.restore()
+        self.last.restore()
         usual_layout(self.model)
         if self.rows is not None:
             self.rows.widen()
@@ -44,6 +47,7 @@ class Light:
 
 def lighten(prepared: Prepared, assembled: Assembled, device: Device, *, decisions: Decisions, say: Say) -> Light:
     """Lighten a model in place, where that leaves the result as it is, and say so."""
+    last = FirstOnly(assembled.model, lambda: _answers(prepared, assembled.model))
     rows = narrowed(prepared, assembled, say)
     fast_layout(assembled.model)
     wanted = decisions.get("bf16_weights")
@@ -52,7 +56,17 @@ def lighten(prepared: Prepared, assembled: Assembled, device: Device, *, decisio
     device.lower = bool(wanted and _runs_in_bf16(prepared, assembled.model))
     decisions["bf16_weights"] = device.lower
     learned = {name for group in assembled.groups for name in group.parameters}
-    return Light(Masters(assembled.model, torch.bfloat16 if device.lower else None, learned), rows, assembled.model)
+    return Light(Masters(assembled.model, torch.bfloat16 if device.lower else None, learned), rows, assembled.model, last)
+
+
+def _answers(prepared: Prepared, model: Any) -> torch.Tensor:
+    """Return what a model says of the longest and of the shortest example."""
+    data = prepared.sets["train"]
+    batch = data.batch(np.array([data.lengths.argmax(), data.lengths.argmin()]))
+    device = next(model.parameters()).device
+    inputs = {name: value.to(device) for name, value in batch.inputs.items()}
+    said: torch.Tensor = data.task.forward(model, replace(batch, inputs=inputs)).logits
+    return said
 
 
 def narrowed(prepared: Prepared, assembled: Assembled, say: Say) -> Rows | None:

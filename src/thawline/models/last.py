@@ -1,0 +1,97 @@
+"""The last block of an encoder, computed for the first position alone, where the head reads no other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from thawline.models.trace import evaluating
+
+_CLOSE = 1e-4
+"""How far logits may lie apart, beside the largest of them."""
+
+
+@final
+class FirstOnly:
+    """Lets the last block of a model leave out, while it trains, what nobody reads; `restore` makes it the ordinary block.
+
+    Exact: keys and values are of every position, the query and all that follows are of the first. `answers` returns the logits
+    of some examples; where they do not stay as they are, and in models whose last block is not known, nothing is changed.
+    """
+
+    def __init__(self, model: Any, answers: Callable[[], Tensor]) -> None:
+        found = [module for module in model.modules() if type(module).__name__ in _SHORT]
+        self.block: Any = found[-1] if found else None
+        if self.block is None:
+            return
+        self._kind = type(self.block)
+        with torch.no_grad(), evaluating(model):
+            before = answers()
+            self.block.__class__ = _shortened(self._kind)
+            self.block.training = True  # it alone: what it drops at random is dropped by modules of its own
+            try:
+                after = answers()
+                same = after.shape == before.shape and bool((after - before).abs().max() <= _CLOSE * before.abs().max())
+            except (RuntimeError, ValueError, TypeError, IndexError, AttributeError):
+                same = False
+            self.block.training = False
+        if not same:
+            self.restore()
+
+    def restore(self) -> None:
+        """Give the block its own code again."""
+        if self.block is not None:
+            self.block.__class__ = self._kind
+            self.block = None
+
+
+def _bert(module: Any, hidden: Tensor, mask: Tensor | None) -> Any:
+    """The attention of a BERT: what comes out goes on as the only position."""
+    own, first = module.self, hidden[:, :1]
+    heads = _heads([own.query(first), own.key(hidden), own.value(hidden)], own.attention_head_size)
+    return module.output(_attended(heads, mask, own.dropout), first), None
+
+
+def _distilbert(module: Any, hidden: Tensor, mask: Tensor | None) -> Any:
+    """The block of a DistilBERT, whose attention adds nothing up."""
+    own, first = module.attention, hidden[:, :1]
+    heads = _heads([own.q_lin(first), own.k_lin(hidden), own.v_lin(hidden)], own.attention_head_size)
+    attended = module.sa_layer_norm(own.out_lin(_attended(heads, mask, own.dropout)) + first)
+    return module.output_layer_norm(module.ffn(attended) + attended)
+
+
+def _heads(projected: list[Tensor], size: int) -> list[Tensor]:
+    return [each.unflatten(-1, (-1, size)).transpose(1, 2) for each in projected]
+
+
+def _attended(heads: list[Tensor], mask: Tensor | None, dropout: nn.Dropout) -> Tensor:
+    """Return what the first position attends to, [B, 1, D]; `heads` are queries, keys and values, [B, heads, L, D / heads]."""
+    rows = mask if mask is None else mask[..., :1, :]
+    rate, (query, key, value) = dropout.p if dropout.training else 0.0, heads
+    found = functional.scaled_dot_product_attention(query, key, value, attn_mask=rows, dropout_p=rate)
+    return found.transpose(1, 2).flatten(-2)
+
+
+_SHORT: Mapping[str, Callable[[Any, Tensor, Tensor | None], Any]] = {
+    **{
+        f"{name}Attention": _bert for name in ("Bert", "Roberta", "XLMRoberta", "Camembert", "Electra", "Ernie", "Data2VecText")
+    },
+    "TransformerBlock": _distilbert,
+}
+"""By the name of a class in transformers."""
+
+
+def _shortened(kind: Any) -> type[Any]:
+    """Return a class of modules that leave out what nobody reads while they train, and are of `kind` otherwise."""
+    short = _SHORT[kind.__name__]
+
+    def forward(module: Any, hidden_states: Tensor, attention_mask: Tensor | None = None, **given: Any) -> Any:
+        if not module.training or given.get("past_key_values") is not None:
+            return kind.forward(module, hidden_states, attention_mask, **given)
+        return short(module, hidden_states, attention_mask)
+
+    return type(f"First{kind.__name__}", (kind,), {"forward": forward})
