@@ -64,3 +64,12 @@ def test_only_what_is_slow_goes_another_way(layer: nn.Conv2d, own: bool) -> None
     assert out.grad_fn is not None and ("Depthwise" in out.grad_fn.name()) == own
     with Draws([1]), torch.no_grad():
         assert layer(torch.randn(2, 8, 9, 9).to(layer.weight.dtype)).grad_fn is None
+
+
+def test_autocast_is_heeded() -> None:
+    layer, values = nn.Conv2d(8, 8, 5, groups=8), torch.randn(2, 8, 9, 9)
+    with torch.autocast("cpu", dtype=torch.bfloat16), Draws([1]):
+        out = layer(values)
+    assert out.dtype == torch.bfloat16 and out.grad_fn is not None and "Depthwise" in out.grad_fn.name()
+    out.float().sum().backward()
+    assert layer.weight.grad is not None and layer.weight.grad.dtype == torch.float32

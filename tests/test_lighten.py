@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional
 
-from families import FAMILIES, folder_of, inputs_of, model_of
+from families import FAMILIES, folder_of, inputs_of, media_inputs, medium_of, model_of
 from test_plan import job_of
 from test_training import assembled, gradient, options, run, silent, table
 from thawline.models.rows import Rows, embedding_of, touched
@@ -157,6 +157,28 @@ def test_lower_weights_come_close_and_masters_come_back(name: str) -> None:
     masters.restore()
     assert all(torch.equal(p, before[n]) and p.dtype == torch.float32 for n, p in model.named_parameters())
     assert torch.equal(model(**inputs).logits, whole)
+
+
+@pytest.mark.parametrize("name", ["resnet", "convnext", "efficientnet", "mobilenet-v2"])
+def test_norms_with_running_statistics_stay_whole(name: str) -> None:
+    """They learn all the same, at each of the steps, and nothing else is kept in float32."""
+    model, inputs = medium_of(name), media_inputs(name)
+    norms = {id(p) for m in model.modules() if isinstance(m, nn.BatchNorm2d) for p in m.parameters()}
+    masters = Masters(model, torch.bfloat16)
+    assert all((p.dtype == torch.float32) == (id(p) in norms) for p in model.parameters())
+    masters.open({name for name, _ in model.named_parameters()})
+    before = {name: master.detach().clone() for name, master in masters.named.items()}
+    optimizer = torch.optim.AdamW(masters.named.values(), lr=1e-2)
+    said = model(**{key: value.bfloat16() for key, value in inputs.items()}).logits
+    masters.add(torch.autograd.grad(said.float().square().sum(), masters.learning, allow_unused=True))
+    optimizer.step()
+    masters.publish()
+    moved = {name for name, master in masters.named.items() if not torch.equal(master, before[name])}
+    assert {name for name, p in model.named_parameters() if id(p) in norms} <= moved
+    for key, parameter in model.named_parameters():
+        assert torch.equal(parameter, masters.named[key].to(parameter.dtype))
+    masters.restore()
+    assert all(p.dtype == torch.float32 and torch.equal(p, masters.named[n]) for n, p in model.named_parameters())
 
 
 def test_masters_add_up_what_is_too_small_for_the_model() -> None:

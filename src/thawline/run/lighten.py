@@ -18,7 +18,7 @@ from thawline.recipe import Recipe
 from thawline.run.assemble import Assembled, Decisions
 from thawline.run.prepare import Prepared, Say
 from thawline.train.device import Device
-from thawline.train.masters import Masters
+from thawline.train.masters import Masters, lowered
 
 _LEAST_ROWS_SAVED = 0.2
 """Share of a vocabulary that must be out of use for narrowing to be worth its line in the log."""
@@ -124,9 +124,9 @@ def _runs_in_bf16(prepared: Prepared, model: Any) -> bool:
     """Tell whether a model can hold its weights in bfloat16: not all can be given numbers of two kinds."""
     data = prepared.sets["train"]
     batch = data.batch(np.arange(min(2, len(data))))
-    kept = {name: parameter.data for name, parameter in model.named_parameters()}
+    kept = {name: parameter.data for name, parameter in lowered(model).items()}
     try:
-        for parameter in model.parameters():
+        for parameter in lowered(model).values():
             parameter.data = parameter.data.to(torch.bfloat16)
         inputs = {k: v.to(torch.bfloat16) if v.is_floating_point() else v for k, v in batch.inputs.items()}
         with torch.no_grad(), evaluating(model):
@@ -136,5 +136,5 @@ def _runs_in_bf16(prepared: Prepared, model: Any) -> bool:
     except (RuntimeError, ValueError, TypeError):
         return False
     finally:
-        for name, parameter in model.named_parameters():
+        for name, parameter in lowered(model).items():
             parameter.data = kept[name]

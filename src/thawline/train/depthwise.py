@@ -44,14 +44,22 @@ def conv2d(func: Callable[..., Tensor], args: tuple[Any, ...], kwargs: Mapping[s
     '_DepthwiseBackward'
     """
     given = dict(zip(_NAMES, args, strict=False)) | dict(kwargs)
-    values, weight = given["input"], given["weight"]
-    if given.get("groups", 1) == 1 or not _is_depthwise(values, weight, given["groups"]):
+    if given.get("groups", 1) == 1:
+        return func(*args, **kwargs)
+    values, weight, bias = (_cast(given.get(name)) for name in _NAMES[:3])
+    if not _is_depthwise(values, weight, given["groups"]):
         return func(*args, **kwargs)
     way = _way(given)
     if way is None or (max(weight.shape[-2:]) < _LARGE and way.stride == (1, 1)):
         return func(*args, **kwargs)
-    found: Tensor = _Depthwise.apply(way, values, weight, given.get("bias"))
+    found: Tensor = _Depthwise.apply(way, values, weight, bias)
     return found
+
+
+def _cast(tensor: Any) -> Any:
+    """Return a tensor as autocast would take it, which casts at torch's own functions only."""
+    lower = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+    return tensor.to(torch.bfloat16) if lower and tensor is not None and tensor.device.type == "cpu" else tensor
 
 
 def _is_depthwise(values: Tensor, weight: Tensor, groups: int) -> bool:

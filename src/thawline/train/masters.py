@@ -7,6 +7,7 @@ from typing import final
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from thawline.train.workers import Workers, side_by_side
 
@@ -31,7 +32,7 @@ class Masters:
         self.lower = lower
         if lower is not None:
             masters = dict(self._model)
-            for name, parameter in self._model.items():
+            for name, parameter in lowered(model).items():
                 whole, parameter.data = parameter.data, parameter.data.to(lower)
                 if learned is None or name in learned or not torch.equal(parameter.data.to(whole.dtype), whole):
                     masters[name] = nn.Parameter(whole, requires_grad=parameter.requires_grad)
@@ -76,13 +77,23 @@ class Masters:
         """Let the model have the values of these masters, of all of them where none are named."""
         if self.lower is not None:
             wanted = self.named.values() if masters is None else masters
-            _each(torch._foreach_copy_, [(self._behind[master].data, master.data) for master in wanted])
+            pairs = [(self._behind[master].data, master.data) for master in wanted if self._behind[master] is not master]
+            _each(torch._foreach_copy_, pairs)
 
     def restore(self) -> None:
         """Give the model its parameters in float32."""
         for name, parameter in self._model.items():
             whole = self.named[name].data
             parameter.data = whole.float() if whole.dtype == self.lower else whole
+
+
+def lowered(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the parameters, by name, that a model can hold in a lower dtype than float32.
+
+    Not those beside running statistics: these are float32, where small steps add up too, and torch wants both alike.
+    """
+    whole = {id(p) for m in model.modules() if isinstance(m, _NormBase) for p in m.parameters(recurse=False)}
+    return {name: parameter for name, parameter in model.named_parameters() if id(parameter) not in whole}
 
 
 def _each(operation: object, pairs: list[tuple[Tensor, Tensor]]) -> None:
