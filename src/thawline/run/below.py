@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -62,9 +63,8 @@ def cuts_of(prepared: Prepared, assembled: Assembled, *, say: Say) -> tuple[int,
         return ()
     cache = cache_of(assembled.recipe) / "verdicts"
     path = cache / f"{_verdict_key(prepared, assembled, lines)}.json"
-    if path.is_file():
-        verdicts = json.loads(path.read_text())
-    else:
+    verdicts = _kept(path, lines)
+    if verdicts is None:
         verdicts = _verdicts(prepared, assembled, lines)
         with written_aside(path) as aside:
             aside.write_text(json.dumps(verdicts))
@@ -96,6 +96,15 @@ def _verdicts(prepared: Prepared, assembled: Assembled, lines: list[int]) -> dic
         return {str(line): str(error) for line in lines}
     both = [(inputs, replace(data, targets=None).batch(part).inputs) for inputs, part in zip(batches, parts, strict=True)]
     return {str(line): refusal(replay, line, batches) or of_targets(replay, line, both) for line in lines}
+
+
+def _kept(path: Path, lines: list[int]) -> dict[str, str | None] | None:
+    """Return the verdicts of a file; None where it is not there, or not whole."""
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) and found.keys() == {str(line) for line in lines} else None
 
 
 def _verdict_key(prepared: Prepared, assembled: Assembled, lines: list[int]) -> str:
