@@ -8,7 +8,7 @@ import pytest
 
 import thawline as tl
 from test_plan import job_of
-from test_resume import begin, wait_for
+from test_resume import begin
 from test_training import options, run, silent
 from thawline.run.ahead import Ahead
 from thawline.train.loop import Moment
@@ -65,8 +65,7 @@ def test_a_run_keeps_it(tmp_path: Path) -> None:
 
 def test_a_run_that_is_resumed_keeps_what_was_foretold(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    process = begin(folder, checkpoint_minutes=1e-6, epochs=6)
-    wait_for(folder / "history.jsonl", 12, process)
+    process = begin(folder, 12, checkpoint_minutes=1e-6, epochs=6)
     process.kill()
     process.communicate()
     before = json.loads((folder / "plan.json").read_text())

@@ -14,7 +14,7 @@ from torch import Tensor
 
 import thawline as tl
 from families import MEDIA, folder_of, inputs_of, media_inputs, medium_of, model_of
-from test_resume import begin, outcome, wait_for
+from test_resume import begin, outcome
 from test_training import assembled, options, run, silent, table
 from thawline.errors import ModelError, UserError
 from thawline.models.adapters import has_adapters, is_adapter, take_out
@@ -262,8 +262,7 @@ def test_upper_half_is_trained_from_what_is_stored_of_the_lower(tmp_path: Path) 
 def test_killed_run_resumes_to_the_same_bytes(tmp_path: Path) -> None:
     wanted = {"strategy": "gradual(lora(r=2, dropout=0.1), until=0.5)", "checkpoint_minutes": 1e-6}
     run(tmp_path / "whole", **wanted)
-    process = begin(tmp_path / "run", **wanted)
-    wait_for(tmp_path / "run" / "history.jsonl", 7, process)
+    process = begin(tmp_path / "run", 7, **wanted)
     process.kill()
     process.communicate()
     tl.resume(tmp_path / "run", say=silent, progress=False)
