@@ -1,6 +1,7 @@
 """Image classification: the contract, what becomes of pictures, augmentation and its stored views, and whole runs."""
 
 import hashlib
+import json
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from PIL import Image
 
 import thawline as tl
 from stored import stored_of
-from thawline.errors import ModelError, UserError
+from thawline.errors import ModelError, RunError, UserError
 from thawline.models.load import load_config, load_model, load_processor, quiet
 from thawline.tasks.base import Fitting
 from thawline.tasks.image_classification import ImageClassification, channels_of
@@ -265,6 +266,20 @@ def test_saved_model_answers_alike_in_a_pipeline(models: dict[str, str], folder:
     rows = [{"id": str(n), "image": {"bytes": None, "path": file}} for n, file in enumerate(files)]
     for said, found in zip(plain, run.model(rows), strict=True):
         assert {one["label"]: one["score"] for one in said} == pytest.approx(found["scores"], abs=1e-5)
+
+
+def test_another_backend_is_refused(models: dict[str, str], folder: Path, tmp_path: Path) -> None:
+    """Pictures come out a little different where torchvision is missing and PIL brings them to size."""
+    run, _ = trained(folder, models["resnet"], tmp_path / "run", train={"num_train_epochs": 1})
+    place = run.folder / "data.json"
+    known = json.loads(place.read_text())
+    assert known["backend"] == load_processor(models["resnet"], "AutoImageProcessor").backend == "torchvision"
+    place.write_text(json.dumps(known | {"backend": "pil"}))
+    with pytest.raises(RunError, match="brought to size by pil, and here it would be torchvision.*pip install pillow"):
+        tl.load_run(run.folder).predict([{"image": str(folder / "dark" / "0.png")}])
+    (run.folder / "metrics.json").unlink()
+    with pytest.raises(RunError, match="pip install"):
+        tl.resume(run.folder, say=lambda text: None, progress=False)
 
 
 def test_batch_norms_keep_their_statistics_unless_told(models: dict[str, str], folder: Path, tmp_path: Path) -> None:

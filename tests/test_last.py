@@ -58,8 +58,14 @@ def test_heads_that_read_every_position_are_left_alone() -> None:
     plain = model_of("bert")
     model = transformers.BertForTokenClassification(plain.config).train()
     inputs = inputs_of("bert")
-    last = FirstOnly(model, lambda: model(**inputs).logits)
-    assert last.block is None and all(module.training for module in model.modules())
+    for training in (True, False):
+        last = FirstOnly(model.train(training), lambda: model(**inputs).logits)
+        assert last.block is None and all(module.training == training for module in model.modules())
+
+
+def test_models_without_logits_are_left_alone() -> None:
+    model, inputs = transformers.BertForQuestionAnswering(model_of("bert").config), inputs_of("bert")
+    assert FirstOnly(model, lambda: model(**inputs).logits).block is None
 
 
 def test_heads_that_read_the_mean_are_left_alone() -> None:

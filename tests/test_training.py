@@ -1,5 +1,6 @@
 """The loop and its parts: sums and not means, pure functions of the step, the best and the last checkpoint."""
 
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from torch import nn
 
 import thawline as tl
@@ -24,8 +26,10 @@ from thawline.thaw.replicas import Replicas
 from thawline.train.budget import Costs, steps_within
 from thawline.train.checkpoint import Checkpoints
 from thawline.train.device import Device
+from thawline.train import observe
 from thawline.train.forecast import advice, forecast
-from thawline.train.observe import memory_watch
+from thawline.train.loop import Moment
+from thawline.train.observe import ProgressBar, memory_watch
 from thawline.train.schedule import SCHEDULES, Schedule
 from thawline.train.steps import Order
 from thawline.train.stop import Judge, Standing
@@ -284,3 +288,30 @@ def test_reports_reach_a_tracker_below_the_run(tmp_path: Path) -> None:
     run(tmp_path / "run", epochs=1, report_to=["tensorboard"])
     events = [path for path in (tmp_path / "run").rglob("events.out.tfevents*") if b"step/loss" in path.read_bytes()]
     assert events
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_an_evaluation_that_takes_long_shows_how_far_it_is(terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(observe.time, "monotonic", lambda: now[0])
+    console = Console(force_terminal=terminal, width=120, file=io.StringIO())
+    bar = ProgressBar("accuracy", console=console)
+    bar(Moment("step", 1, 10, {"loss": 1.0}))
+    for done in range(4):
+        bar(Moment("evaluating", 1, 10, {"done": done + 1, "total": 5}))
+        now[0] += 20.0
+    assert [task.description for task in bar._bar.tasks if task.visible] == ["evaluating"]
+    assert terminal or "evaluating: 4/5  about 15 s left" in console.file.getvalue()  # type: ignore[attr-defined]
+    bar(Moment("evaluating", 1, 10, {"done": 5, "total": 5}))
+    bar(Moment("evaluation", 1, 10, {"accuracy": 0.5}))
+    assert [task.description for task in bar._bar.tasks if task.visible] == ["training"]
+    bar.close()
+
+
+def test_evaluations_tell_how_far_they_are(tmp_path: Path) -> None:
+    _, _, loop = assembled(tmp_path, epochs=1)
+    moments = list[Moment]()
+    loop.observers = [moments.append]
+    loop.run()
+    (last,) = (moment.record for moment in moments if moment.kind == "evaluating")
+    assert last["done"] == last["total"] > 0

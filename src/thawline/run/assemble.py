@@ -30,7 +30,7 @@ from thawline.thaw.prefix import Prefix
 from thawline.train.checkpoint import Checkpoints
 from thawline.train.device import Device, bf16_wins
 from thawline.train.learner import Learner
-from thawline.train.loop import Gradients, Loop, Rhythm
+from thawline.train.loop import Gradients, Loop, Rhythm, Told
 from thawline.train.masters import Masters
 from thawline.train.optimize import Optimization
 from thawline.train.schedule import Schedule
@@ -207,7 +207,7 @@ def loop_of(
 
 def evaluator(
     recipe: Recipe, data: Supervised | None, gradients: Gradients, *, learner: Learner
-) -> Callable[[nn.Module], dict[str, float]] | None:
+) -> Callable[[nn.Module, Told], dict[str, float]] | None:
     """Return what measures the model on the validation set, as it is trained: in the same dtype, from the same prefix."""
     if data is None:
         return None
@@ -219,13 +219,13 @@ def evaluator(
             with prefix.replaying(replica, data, indices, batch=batch, depth=depth):
                 return data.task.forward(replica.model, batch)
 
-    def evaluate(model: nn.Module) -> dict[str, float]:
+    def evaluate(model: nn.Module, told: Told) -> dict[str, float]:
         with ExitStack() as modes:
             for copy in learner.copies:
                 modes.enter_context(evaluating(copy))
             prefix.fill(data, learner.thaw_line)
             options = {"autocast": gradients.device.autocast, "each": gradients.workers.each, "forward": forward}
-            hollow = prefix.depth(learner.thaw_line) > 0
-            return measure(model, data, batch_size=size, hollow=hollow, **options)
+            options["hollow"] = prefix.depth(learner.thaw_line) > 0
+            return measure(model, data, batch_size=size, told=lambda done: told(done, len(data)), **options)
 
     return evaluate

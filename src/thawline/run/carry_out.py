@@ -16,7 +16,7 @@ from thawline.run.ahead import Ahead
 from thawline.run.assemble import Assembled, Decisions, Footing, assemble, decide, judge_of, loop_of
 from thawline.run.below import cuts_of, with_views
 from thawline.run.finish import measure_saved, save, train_section
-from thawline.run.folder import RunFolder, next_folder, refuse_existing, resumable
+from thawline.run.folder import RunFolder, backend_of, next_folder, refuse_existing, resumable
 from thawline.run.foresight import beside, foresight, held_by
 from thawline.run.keeper import frozen_of
 from thawline.run.lighten import lighten
@@ -76,10 +76,11 @@ def resume(folder: RunFolder, say: Say, *, progress: bool = True) -> RunFolder:
 
 
 def facts_of(prepared: Prepared) -> dict[str, Any]:
-    """Return what data.json keeps of the data: its fingerprint, the sizes of its splits, and its columns."""
+    """Return what data.json keeps of the data: fingerprint, sizes of splits, columns, and what brings pictures to size."""
     sizes = {name: len(rows) for name, rows in prepared.sets.items()}
     columns, found = asdict(prepared.dataset.columns), [list(finding) for finding in prepared.findings]
-    return {"fingerprint": prepared.dataset.fingerprint, "splits": sizes, "columns": columns, "findings": found}
+    backend = {"backend": name} if (name := backend_of(prepared.processor)) else {}
+    return {"fingerprint": prepared.dataset.fingerprint, "splits": sizes, "columns": columns, "findings": found, **backend}
 
 
 def refuse_changed(folder: RunFolder, prepared: Prepared) -> None:
@@ -88,6 +89,7 @@ def refuse_changed(folder: RunFolder, prepared: Prepared) -> None:
     if known is not None and known["fingerprint"] != prepared.dataset.fingerprint:
         path = prepared.recipe.data.path
         raise RunError(f"The data at {path} changed since {folder.path} was begun, so the run cannot go on; train anew.")
+    folder.refuse_backend(prepared.processor)
 
 
 def device_of(recipe: Recipe) -> Device:

@@ -67,6 +67,15 @@ class RunFolder:
             raise RunError(f"{self.path} is of another version of Thawline than this one; train anew, or use that version.")
         return Columns(**{**known, "form": Form(*known["form"])})
 
+    def refuse_backend(self, processor: Any) -> None:
+        """Raise RunError where pictures would be brought to size by another library than when the run was begun."""
+        known, here = (self.read("data.json") or {}).get("backend"), backend_of(processor)
+        if known not in (None, here):
+            raise RunError(
+                f"The pictures of {self.path} were brought to size by {known}, and here it would be {here}, whose pixels differ a "
+                f"little, and so would the answers. Type: pip install {'pillow' if known == 'pil' else known}"
+            )
+
     def trial(self, name: str) -> RunFolder:
         """Return the folder of a trial, "001" and so on."""
         return RunFolder(self.path / "trials" / name)
@@ -113,3 +122,12 @@ def resumable(folder: RunFolder) -> Iterator[None]:
         kept = any(folder.path.glob("checkpoints/index.json")) or any(folder.path.glob("trials/*/checkpoints/index.json"))
         what = "the last checkpoint is kept" if kept else "there is no checkpoint yet, so training starts over"
         raise KeyboardInterrupt(f"Interrupted; {what}. To go on, type: thawline resume {folder.path}") from None
+
+
+def backend_of(processor: Any) -> str | None:
+    """Return the library by which a processor brings pictures to size, "torchvision" or "pil"; None of other processors.
+
+    transformers takes what is installed: the first of these where it can.
+    """
+    found = getattr(processor, "backend", None)
+    return str(found) if found in ("torchvision", "pil") else None

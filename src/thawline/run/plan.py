@@ -101,7 +101,7 @@ def seconds_of(job: Job, loop: Loop, known: Plan) -> dict[str, float]:
         some = spread_over(job.prepared.sets["validation"], _EVALUATED)
         measured = evaluator(job.assembled.recipe, some, loop.gradients, learner=loop.learner)
         assert measured is not None, "there is something to evaluate"
-        seconds = mean_seconds(lambda _: measured(loop.learner.model), [0])
+        seconds = mean_seconds(lambda _: measured(loop.learner.model, lambda done, total: None), [0])
         evaluation = seconds * job.prepared.sets["validation"].lengths.sum() / some.lengths.sum()
     step = total / known["steps"]
     size, bf16 = loop.gradients.order.batch_size, loop.gradients.device.bf16

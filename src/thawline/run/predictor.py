@@ -41,6 +41,7 @@ class SavedModel:
         kind: Any = task_class(recipe.task.name)
         config = load_config(str(folder.model))
         processor = load_processor(str(folder.model), kind.processor_class)
+        folder.refuse_backend(processor)
         self.unfit: Callable[[Sequence[Example]], list[tuple[int, str]]] = partial(kind.unfit, processor, config)
         columns = (folder.read("data.json") or {})["columns"]
         # In the order of the model's outputs, which is that of its config.

@@ -28,9 +28,10 @@ from thawline.types import Batch
 
 
 class Moment(NamedTuple):
-    """Something that observers may want to know: `kind` is "step", "features", "evaluation", "checkpoint" or "end".
+    """Something that observers may want to know: `kind` is "step", "features", "evaluating", "evaluation", "checkpoint", "end".
 
-    "features" is told while the outputs of the frozen part are stored; its record has "done" and "total", in examples.
+    "features" is told while the outputs of the frozen part are stored, "evaluating" before "evaluation" is there; their records
+    have "done" and "total", in examples.
     """
 
     kind: str
@@ -39,6 +40,8 @@ class Moment(NamedTuple):
     record: Mapping[str, Any]
 
 
+Told = Callable[[int, int], None]
+"""Is told how many of how many examples are done."""
 Observer = Callable[[Moment], None]
 """Reads a moment; it cannot change training."""
 
@@ -139,7 +142,7 @@ class _SpentError(Exception):
 
 @final
 class Loop:
-    """Trains a learner; `evaluate` is called by value and returns metrics of the validation set.
+    """Trains a learner; `evaluate` is called by value, tells how far it is, and returns metrics of the validation set.
 
     `observers` are told of every moment; `deadline`, a reading of time.monotonic, ends the training at the first step past it;
     `settled` is called with a line that the strategy has decided on, and the step, before what lies below is computed.
@@ -152,7 +155,7 @@ class Loop:
         rhythm: Rhythm,
         *,
         judge: Judge,
-        evaluate: Callable[[nn.Module], dict[str, Any]] | None,
+        evaluate: Callable[[nn.Module, Told], dict[str, Any]] | None,
         checkpoints: Checkpoints,
     ) -> None:
         self.learner, self.gradients, self.rhythm, self.judge = learner, gradients, rhythm, judge
@@ -236,7 +239,7 @@ class Loop:
     def _evaluate(self) -> None:
         if self.evaluate is None:
             return
-        metrics = self.evaluate(self.learner.model)
+        metrics = self.evaluate(self.learner.model, self._tell_evaluating)
         self.state.standing = self.judge.judge(self.state.standing, metrics, self.state.step)
         if self.judge.ends(self.state.standing):
             self.state.ended = f"{self.judge.metric} did not improve in {self.judge.patience} evaluations"
@@ -262,6 +265,9 @@ class Loop:
             raise KeyboardInterrupt
         if self.deadline is not None and time.monotonic() >= self.deadline:
             raise _SpentError
+
+    def _tell_evaluating(self, done: int, total: int) -> None:
+        self._tell("evaluating", {"done": done, "total": total})
 
     def _tell(self, kind: str, record: Mapping[str, Any]) -> None:
         for observer in self.observers:

@@ -38,6 +38,10 @@ def history(path: Path, resumed_at: int) -> Observer:
     return observe
 
 
+_PARTS = {"features": ("storing what the frozen part computes", 0.0), "evaluating": ("evaluating", 2.0)}
+"""What is told of moments within a step or an evaluation, and after how many seconds."""
+
+
 @final
 class ProgressBar:
     """Shows step, loss, the last evaluation and the time left: a bar on a terminal, else a line now and then."""
@@ -50,14 +54,14 @@ class ProgressBar:
         self._bar = Progress(*columns, *left, console=self.console, disable=not self.console.is_terminal, transient=True)
         self._task = self._bar.add_task(self.title, total=None, told="")
         self._start: tuple[float, int] | None = None
-        self._filling: tuple[Any, float] | None = None
+        self._part: tuple[float, Any] | None = None
 
     def __call__(self, moment: Moment) -> None:
         if moment.kind == "end":
             self.close()
             return
-        if moment.kind == "features":
-            self._fill(moment.record["done"], moment.record["total"])
+        if moment.kind in _PARTS:
+            self._go_through(*_PARTS[moment.kind], done=moment.record["done"], total=moment.record["total"])
             return
         self._start = self._start or (time.monotonic(), moment.step)
         if moment.kind == "evaluation" and self.metric in moment.record:
@@ -68,18 +72,21 @@ class ProgressBar:
         self._bar.update(self._task, description=self.title, total=moment.total, completed=moment.step, told=told, visible=True)
         self._say(moment, told)
 
-    def _fill(self, done: int, total: int) -> None:
-        what, now = "storing what the frozen part computes", time.monotonic()
-        # A task of its own, so that the time left is not told from the speed of steps.
-        self._filling = self._filling or (self._bar.add_task(what, total=total, told=""), now)
-        task, start = self._filling
-        self._bar.update(self._task, visible=False)
-        self._bar.start()
-        self._bar.update(task, total=total, completed=done)
-        if done >= total:
-            self._bar.remove_task(task)
-            self._filling = None
-        elif not self.console.is_terminal and now - max(self._said, start) > _QUIET_SECONDS:
+    def _go_through(self, what: str, after: float, *, done: int, total: int) -> None:
+        """Show how far a part is that is not a step, once it takes longer than `after` seconds."""
+        now = time.monotonic()
+        start, task = self._part or (now, None)
+        if task is None and now - start >= after:
+            # A task of its own, so that the time left is not told from the speed of steps.
+            task = self._bar.add_task(what, total=total, told="")
+            self._bar.update(self._task, visible=False)
+            self._bar.start()
+        self._part = (start, task) if done < total else None
+        if task is not None:
+            self._bar.update(task, total=total, completed=done)
+            if done >= total:
+                self._bar.remove_task(task)
+        if done < total and not self.console.is_terminal and now - max(self._said, start) > _QUIET_SECONDS:
             self._said = now
             left = (now - start) / done * (total - done)
             self.console.print(f"{what}: {done:,}/{total:,}  about {left:.0f} s left", highlight=False)
