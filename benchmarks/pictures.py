@@ -14,14 +14,15 @@ import time
 from statistics import mean
 from typing import Any
 
-from results import SHARED, append, finished, missing
+from alternate import rows_of
+from results import SHARED, append, missing
 
 NAME, MODEL = "pictures", "$THAWLINE_EFFNET"
 HEAD = {"strategy": "head", "learning_rate": 1e-3, "epochs": 10}
 BEST = {
     "strategy": "layerwise(freeze(0.4), decay=0.85)",
     "learning_rate": 5e-4,
-    "epochs": 12,
+    "epochs": 10,
     "augment": ["flip"],
     "views": 2,
 }
@@ -75,7 +76,7 @@ def main() -> None:
     wanted = [{"model": MODEL, **how, "seed": seed} for seed in range(options.seeds) for how in (HEAD, BEST)]
     for run in [] if options.table else missing(NAME, wanted):
         append(NAME, run | {"load_before": round(os.getloadavg()[0], 2)} | carry_out(run))
-    rows = finished(NAME)
+    rows = rows_of(NAME, wanted)
     print(table(rows) if rows else "nothing is measured yet")
 
 

@@ -137,6 +137,14 @@ def test_shape_depends_on_the_example_alone() -> None:
     assert [len(group.indices) for group in fixed(range(20))] == [16, 4]
 
 
+def test_a_step_is_shared_by_all_workers() -> None:
+    lengths = np.array([20, 25, 30] * 11)
+    assert [len(group.indices) for group in groups(lengths, range(33), most=300)] == [33]
+    shared = groups(lengths, range(33), most=300, workers=2)
+    assert [(len(group.indices), group.length) for group in shared] == [(17, 32), (16, 32)]
+    assert [len(group.indices) for group in groups(lengths, [0, 1], most=300, workers=2)] == [2]  # never less than two rows
+
+
 def test_a_shape_that_is_cut_short_is_not_taken_for_a_whole_one(tmp_path: Path) -> None:
     """A text of 19 tokens runs at 20 where data.max_length=20, and at 32 where it is not: neither is read for the other."""
     computed = {}

@@ -48,8 +48,10 @@ def cut_short(lengths: np.ndarray[Any, Any], most: int) -> np.ndarray[Any, Any]:
     return found
 
 
-def groups(lengths: np.ndarray[Any, Any], indices: Sequence[int] | np.ndarray[Any, Any], *, most: int) -> list[Group]:
-    """Cut examples into batches of one canonical shape, longest first.
+def groups(
+    lengths: np.ndarray[Any, Any], indices: Sequence[int] | np.ndarray[Any, Any], *, most: int, workers: int = 1
+) -> list[Group]:
+    """Cut examples into batches of one canonical shape, longest first, so that each of `workers` has some of each.
 
     Whether an example fills its shape counts as shape: a batch without padding has no mask, and takes other kernels.
     """
@@ -60,7 +62,7 @@ def groups(lengths: np.ndarray[Any, Any], indices: Sequence[int] | np.ndarray[An
         apart[padded, length == padded].append(int(index))
     found = list[Group]()
     for (length, _), members in sorted(apart.items(), reverse=True):
-        rows = max(1, _TOKENS // length)
+        rows = max(1, min(_TOKENS // length, max(LEAST_ROWS, -(-len(members) // workers))))
         found += [Group(np.array(members[i : i + rows]), length) for i in range(0, len(members), rows)]
     return found
 

@@ -135,7 +135,7 @@ class Prefix:
     ) -> Iterable[tuple[Group, list[Tensor]]]:
         """Compute examples in all threads, a batch of one canonical shape after the other."""
         with self.replicas.taken() as replica:
-            shapes = self._groups(replica, data, indices, depth=depth)
+            shapes = self._groups(replica, data, indices, depth=depth, workers=len(self.replicas.models))
 
         def run(group: Group) -> tuple[Group, list[Tensor]]:
             with self.replicas.taken() as replica, self._autocast():
@@ -211,13 +211,15 @@ class Prefix:
             with self._lock:
                 self.seconds += (time.perf_counter() - start) / (len(self.replicas.models) if aside else 1)
 
-    def _groups(self, replica: Replica, data: Data, indices: Sequence[int] | np.ndarray, *, depth: int) -> list[Group]:
+    def _groups(
+        self, replica: Replica, data: Data, indices: Sequence[int] | np.ndarray, *, depth: int, workers: int = 1
+    ) -> list[Group]:
         layout = _replay_of(replica).layout(depth)
         if layout.time is None:
             return fixed(indices)
         if layout.frames:  # the model's own positions are coarser than its samples: no two lengths share a shape
             return [Group(np.array([i]), int(data.lengths[i])) for i in indices]
-        return groups(data.lengths, indices, most=self.below.most)
+        return groups(data.lengths, indices, most=self.below.most, workers=workers)
 
     def _computes_in(self, replica: Replica, data: Data, depth: int) -> torch.dtype:
         """Return the dtype of the model's own tensor at `depth`, in which the upper part takes it."""
