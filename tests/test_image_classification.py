@@ -275,7 +275,7 @@ def test_another_backend_is_refused(models: dict[str, str], folder: Path, tmp_pa
     known = json.loads(place.read_text())
     assert known["backend"] == load_processor(models["resnet"], "AutoImageProcessor").backend == "torchvision"
     place.write_text(json.dumps(known | {"backend": "pil"}))
-    with pytest.raises(RunError, match="brought to size by pil, and here it would be torchvision.*pip install pillow"):
+    with pytest.raises(RunError, match=r"brought to size by pil, and here it would be torchvision.*pip install pillow"):
         tl.load_run(run.folder).predict([{"image": str(folder / "dark" / "0.png")}])
     (run.folder / "metrics.json").unlink()
     with pytest.raises(RunError, match="pip install"):

@@ -23,10 +23,10 @@ from thawline.run.prepare import prepare
 from thawline.tasks.base import plain_objective
 from thawline.thaw.prefix import Below, Prefix
 from thawline.thaw.replicas import Replicas
+from thawline.train import observe
 from thawline.train.budget import Costs, steps_within
 from thawline.train.checkpoint import Checkpoints
 from thawline.train.device import Device
-from thawline.train import observe
 from thawline.train.forecast import advice, forecast
 from thawline.train.loop import Moment
 from thawline.train.observe import ProgressBar, memory_watch

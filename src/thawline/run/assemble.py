@@ -224,8 +224,8 @@ def evaluator(
             for copy in learner.copies:
                 modes.enter_context(evaluating(copy))
             prefix.fill(data, learner.thaw_line)
-            options = {"autocast": gradients.device.autocast, "each": gradients.workers.each, "forward": forward}
-            options["hollow"] = prefix.depth(learner.thaw_line) > 0
+            options: dict[str, Any] = {"autocast": gradients.device.autocast, "each": gradients.workers.each}
+            options |= {"forward": forward, "hollow": prefix.depth(learner.thaw_line) > 0}
             return measure(model, data, batch_size=size, told=lambda done: told(done, len(data)), **options)
 
     return evaluate

@@ -72,8 +72,8 @@ class RunFolder:
         known, here = (self.read("data.json") or {}).get("backend"), backend_of(processor)
         if known not in (None, here):
             raise RunError(
-                f"The pictures of {self.path} were brought to size by {known}, and here it would be {here}, whose pixels differ a "
-                f"little, and so would the answers. Type: pip install {'pillow' if known == 'pil' else known}"
+                f"The pictures of {self.path} were brought to size by {known}, and here it would be {here}, whose pixels "
+                f"differ a little, and so would the answers. Type: pip install {'pillow' if known == 'pil' else known}"
             )
 
     def trial(self, name: str) -> RunFolder:

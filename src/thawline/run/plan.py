@@ -21,7 +21,7 @@ from thawline.run.folder import RunFolder
 from thawline.run.prepare import Say, prepare
 from thawline.tasks.supervised import Supervised
 from thawline.train.budget import Costs, mean_seconds, spread, steps_within
-from thawline.train.loop import Loop
+from thawline.train.loop import Loop, untold
 
 Plan = dict[str, Any]
 
@@ -101,7 +101,7 @@ def seconds_of(job: Job, loop: Loop, known: Plan) -> dict[str, float]:
         some = spread_over(job.prepared.sets["validation"], _EVALUATED)
         measured = evaluator(job.assembled.recipe, some, loop.gradients, learner=loop.learner)
         assert measured is not None, "there is something to evaluate"
-        seconds = mean_seconds(lambda _: measured(loop.learner.model, lambda done, total: None), [0])
+        seconds = mean_seconds(lambda _: measured(loop.learner.model, untold), [0])
         evaluation = seconds * job.prepared.sets["validation"].lengths.sum() / some.lengths.sum()
     step = total / known["steps"]
     size, bf16 = loop.gradients.order.batch_size, loop.gradients.device.bf16

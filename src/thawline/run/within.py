@@ -10,7 +10,7 @@ from thawline.run.finish import ending_seconds
 from thawline.run.keeper import Frozen
 from thawline.run.prepare import Prepared, Say
 from thawline.train.budget import Costs, Spent, seconds_of, step_seconds, steps_within
-from thawline.train.loop import Loop
+from thawline.train.loop import Loop, untold
 
 
 def within(
@@ -59,10 +59,11 @@ class _Evaluation(NamedTuple):
 
 
 def _evaluation(prepared: Prepared, trial: Loop, step: Spent) -> _Evaluation:
-    if trial.evaluate is None:
+    evaluate = trial.evaluate
+    if evaluate is None:
         return _Evaluation(0.0, 0.0)
     prefix, before = trial.gradients.prefix, trial.gradients.prefix.seconds
-    whole = seconds_of(trial.evaluate, trial.learner.model)
+    whole = seconds_of(lambda model: evaluate(model, untold), trial.learner.model)
     if prefix.depth(trial.learner.thaw_line) not in prefix.below.shelves:
         return _Evaluation(whole, whole)
     # What was filled in just now is only read from now on, and reading is counted among what storing costs.

@@ -46,6 +46,10 @@ Observer = Callable[[Moment], None]
 """Reads a moment; it cannot change training."""
 
 
+def untold(done: int, total: int) -> None:
+    """Tell nobody."""
+
+
 @final
 @dataclass(frozen=True)
 class Gradients:
