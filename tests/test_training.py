@@ -301,7 +301,7 @@ def test_an_evaluation_that_takes_long_shows_how_far_it_is(terminal: bool, monke
         bar(Moment("evaluating", 1, 10, {"done": done + 1, "total": 5}))
         now[0] += 20.0
     assert [task.description for task in bar._bar.tasks if task.visible] == ["evaluating"]
-    assert terminal or "evaluating: 4/5  about 15 s left" in console.file.getvalue()  # type: ignore[attr-defined]
+    assert terminal or "evaluating: 3/5  about 27 s left" in console.file.getvalue()  # type: ignore[attr-defined]
     bar(Moment("evaluating", 1, 10, {"done": 5, "total": 5}))
     bar(Moment("evaluation", 1, 10, {"accuracy": 0.5}))
     assert [task.description for task in bar._bar.tasks if task.visible] == ["training"]
