@@ -68,9 +68,9 @@ def test_in_another_batch(name: str, lengths: tuple[int, int, int] | None) -> No
     stored: dict[int, dict[str, Tensor]] = {depth: {} for depth in depths_of(name)}
     for sentences, batch in zip(halves, given, strict=True):
         for depth, hidden in replay.run(batch, depths_of(name)).items():
-            stored[depth] |= dict(zip(sentences, replay.rows(hidden, batch), strict=True))
+            stored[depth] |= dict(zip(sentences, replay.rows(hidden, batch, depth), strict=True))
     for depth, rows in stored.items():
-        with replay.replaying(depth, replay.joined([rows[text] for text in mixed], other)):
+        with replay.replaying(depth, replay.joined([rows[text] for text in mixed], other, depth)):
             replayed = logits(replay.model, other)
         if lengths and name != "llama":  # padded on the left, where rotary angles round by the absolute position
             assert torch.equal(replayed, straight)
@@ -82,11 +82,11 @@ def test_rows_are_without_padding_and_come_back(name: str) -> None:
     replay, batch = replay_of(name), inputs_of(name, SENTENCES)
     lengths = batch["attention_mask"].sum(1).tolist()
     for depth, hidden in replay.run(batch, depths_of(name)).items():
-        rows = replay.rows(hidden.bfloat16(), batch)
+        rows = replay.rows(hidden.bfloat16(), batch, depth)
         assert [len(row) for row in rows] == lengths
-        joined = replay.joined(rows, batch)
+        joined = replay.joined(rows, batch, depth)
         assert joined.dtype is torch.bfloat16 and joined.shape == hidden.shape
-        assert all(torch.equal(a, b) for a, b in zip(replay.rows(joined, batch), rows, strict=True)), depth
+        assert all(torch.equal(a, b) for a, b in zip(replay.rows(joined, batch, depth), rows, strict=True)), depth
         assert joined.ne(0).any(-1).sum() == sum(lengths)
 
 

@@ -57,8 +57,8 @@ def test_in_another_batch(name: str) -> None:
     straight = logits(replay.model, mixed)
     ones, others = replay.run(batch, replay.depths), replay.run(other, replay.depths)
     for depth in replay.depths:
-        rows = [*replay.rows(others[depth], other), *replay.rows(ones[depth], batch)]
-        with replay.replaying(depth, replay.joined(rows, mixed)):
+        rows = [*replay.rows(others[depth], other, depth), *replay.rows(ones[depth], batch, depth)]
+        with replay.replaying(depth, replay.joined(rows, mixed, depth)):
             off = (logits(replay.model, mixed) - straight).abs().max() / straight.abs().max()
         assert off <= 1e-5, depth
 
@@ -84,7 +84,7 @@ def test_layout_in_memory_comes_back() -> None:
     replay, batch = replay_of("convnext"), media_inputs("convnext")
     straight = logits(replay.model, batch)
     for depth, hidden in replay.run(batch, replay.depths).items():
-        joined = replay.joined([row.contiguous() for row in replay.rows(hidden, batch)], batch)
+        joined = replay.joined([row.contiguous() for row in replay.rows(hidden, batch, depth)], batch, depth)
         with replay.replaying(depth, joined):
             assert torch.equal(logits(replay.model, batch), straight)
 

@@ -13,6 +13,8 @@ import transformers
 
 import thawline as tl
 from families import FAMILIES, LABELS, SENTENCES, folder_of
+from thawline.run.folder import RunFolder
+from thawline.run.predictor import SavedModel
 from thawline.types import Prediction
 
 TEXTS = [f"{word} {SENTENCES[i % 5][: 9 + 7 * (i % 9)]} {i}" for i, word in enumerate(["awful", "fine", "lovely"] * 12)]
@@ -171,3 +173,16 @@ def test_run_can_be_loaded_from_its_folder(trained: Trained, tmp_path: Path) -> 
     run = trained("bert", "single")
     again = tl.load_run(run.folder)
     assert again.predict(NEW) == run.predict(NEW)
+
+
+def test_batches_side_by_side_answer_as_one_after_the_other(trained: Trained) -> None:
+    run, rows = trained("bert"), [{"id": str(i), "text": text} for i, text in enumerate(TEXTS)]
+    before, found = torch.get_num_threads(), list[list[Prediction]]()
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        saved = SavedModel(RunFolder(run.folder))
+        saved.batch_size = 4
+        found.append(saved(rows))
+        assert torch.get_num_threads() == threads
+    torch.set_num_threads(before)
+    assert found[0] == found[1]

@@ -315,3 +315,12 @@ def test_evaluations_tell_how_far_they_are(tmp_path: Path) -> None:
     loop.run()
     (last,) = (moment.record for moment in moments if moment.kind == "evaluating")
     assert last["done"] == last["total"] > 0
+
+
+def test_threads_are_given_back(tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    try:
+        run(tmp_path / "run", epochs=1, threads=2)
+        assert torch.get_num_threads() == 2, "what follows the training has one thread left"
+    finally:
+        torch.set_num_threads(before)

@@ -18,7 +18,7 @@ _CLOSE = 1e-4
 
 @final
 class FirstOnly:
-    """Lets the last block of a model leave out, while it trains, what nobody reads; `restore` makes it the ordinary block.
+    """Lets the last block of a model leave out what nobody reads; `restore` makes it the ordinary block.
 
     Exact: keys and values are of every position, the query and all that follows are of the first. `answers` returns the logits
     of some examples; where they do not stay as they are, and in models whose last block is not known, nothing is changed.
@@ -29,14 +29,12 @@ class FirstOnly:
         self.block: Any = found[-1] if found else None
         if self.block is None:
             return
-        self._kind, mode, same = type(self.block), self.block.training, False
+        self._kind, same = type(self.block), False
         with torch.no_grad(), evaluating(model), suppress(RuntimeError, ValueError, TypeError, IndexError, AttributeError):
             before = answers()
             self.block.__class__ = _shortened(self._kind)
-            self.block.training = True  # it alone: what it drops at random is dropped by modules of its own
             after = answers()
             same = after.shape == before.shape and bool((after - before).abs().max() <= _CLOSE * before.abs().max())
-        self.block.training = mode
         if not same:
             self.restore()
 
@@ -49,17 +47,22 @@ class FirstOnly:
 
 def _bert(module: Any, hidden: Tensor, mask: Tensor | None) -> Any:
     """The attention of a BERT: what comes out goes on as the only position."""
-    own, first = module.self, hidden[:, :1]
+    own, first = module.self, _first(hidden)
     heads = _heads([own.query(first), own.key(hidden), own.value(hidden)], own.attention_head_size)
     return module.output(_attended(heads, mask, own.dropout), first), None
 
 
 def _distilbert(module: Any, hidden: Tensor, mask: Tensor | None) -> Any:
     """The block of a DistilBERT, whose attention adds nothing up."""
-    own, first = module.attention, hidden[:, :1]
+    own, first = module.attention, _first(hidden)
     heads = _heads([own.q_lin(first), own.k_lin(hidden), own.v_lin(hidden)], own.attention_head_size)
     attended = module.sa_layer_norm(own.out_lin(_attended(heads, mask, own.dropout)) + first)
     return module.output_layer_norm(module.ffn(attended) + attended)
+
+
+def _first(hidden: Tensor) -> Tensor:
+    """Return the first position, [B, 1, D], as a tensor of its own: else a product's bits depend on the number of rows."""
+    return hidden[:, :1].contiguous()
 
 
 def _heads(projected: list[Tensor], size: int) -> list[Tensor]:
@@ -84,11 +87,11 @@ _SHORT: Mapping[str, Callable[[Any, Tensor, Tensor | None], Any]] = {
 
 
 def _shortened(kind: Any) -> type[Any]:
-    """Return a class of modules that leave out what nobody reads while they train, and are of `kind` otherwise."""
+    """Return a class of modules that leave out what nobody reads."""
     short = _SHORT[kind.__name__]
 
     def forward(module: Any, hidden_states: Tensor, attention_mask: Tensor | None = None, **given: Any) -> Any:
-        if not module.training or given.get("past_key_values") is not None:
+        if given.get("past_key_values") is not None:
             return kind.forward(module, hidden_states, attention_mask, **given)
         return short(module, hidden_states, attention_mask)
 

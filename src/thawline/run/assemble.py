@@ -36,6 +36,7 @@ from thawline.train.optimize import Optimization
 from thawline.train.schedule import Schedule
 from thawline.train.steps import Order
 from thawline.train.stop import Judge
+from thawline.train.trust import Trust
 from thawline.train.workers import Workers, workers_for
 from thawline.types import Batch
 
@@ -189,7 +190,8 @@ def loop_of(
     rows = recipe.train.per_device_train_batch_size
     device, workers, masters, prefix = footing
     whole = recipe.train.batch_norm == "batch"
-    gradients = Gradients(sets["train"], order, objective, rows, recipe.train.seed, device, workers, prefix, whole)
+    trust = Trust(-1) if whole else Trust()  # statistics of a batch would be taken twice
+    gradients = Gradients(sets["train"], order, objective, rows, recipe.train.seed, device, workers, prefix, whole, trust)
     every = {"epoch": order.steps_per_epoch, "steps": recipe.train.eval_steps, "no": None}[recipe.train.eval_strategy]
     rhythm = Rhythm(steps, every, recipe.train.checkpoint_minutes * 60)
     learner = learner_of(assembled, masters, steps)

@@ -108,14 +108,21 @@ def _kept(path: Path, lines: list[int]) -> dict[str, str | None] | None:
 
 
 def _verdict_key(prepared: Prepared, assembled: Assembled, lines: list[int]) -> str:
-    weights = _weights(assembled, len(assembled.stages))
-    facts = (prepared.dataset.origin, str(lines), type(assembled.model).__name__, _config(assembled), weights)
+    weights, modules = _weights(assembled, len(assembled.stages)), _modules(assembled, len(assembled.stages))
+    facts = (prepared.dataset.origin, str(lines), modules, _config(assembled), weights)
     return hash_bytes(*facts, torch.__version__, transformers.__version__)
 
 
 def _config(assembled: Assembled) -> str:
     kept = {key: value for key, value in assembled.model.config.to_dict().items() if key not in _LABELS}
     return json.dumps(kept, sort_keys=True, default=str)
+
+
+def _modules(assembled: Assembled, depth: int) -> str:
+    """Return a hash of the kinds of modules below `depth`: the last block may be a short one."""
+    below = {name for stage in assembled.stages[:depth] for name in stage.modules}
+    kinds = [f"{name} {type(module).__name__}" for name, module in assembled.model.named_modules() if name in below]
+    return hash_bytes(type(assembled.model).__name__, *kinds)
 
 
 def _weights(assembled: Assembled, depth: int) -> str:
@@ -170,6 +177,7 @@ def facts_of(prepared: Prepared, assembled: Assembled, depth: int, *, device: De
         "dtype": dtype,
         "weights": _weights(assembled, depth),
         "config": hash_bytes(_config(assembled)),
+        "modules": _modules(assembled, depth),
         "arithmetic": ["float32", "autocast to bfloat16", "bfloat16"][device.bf16 + device.lower],
         "attention": str(getattr(model.config, "_attn_implementation", None)),
         "shape": RULE,

@@ -19,7 +19,7 @@ from thawline.run.finish import measure_saved, save, train_section
 from thawline.run.folder import RunFolder, backend_of, next_folder, refuse_existing, resumable
 from thawline.run.foresight import beside, foresight, held_by
 from thawline.run.keeper import frozen_of
-from thawline.run.lighten import lighten
+from thawline.run.lighten import lighten, shortened
 from thawline.run.prepare import Prepared, Say, prepare
 from thawline.run.shared import Shared
 from thawline.run.within import within
@@ -155,6 +155,8 @@ class Job:
                 if "allocate memory" not in str(error):
                     raise
                 raise MachineError(f"There was no memory left to train with. {self._smaller}") from error
+            finally:
+                self.workers.close()
         if state.ended:
             self.say(f"note: training ended at step {state.step}: {state.ended}")
         return Trained(loop, memory.peak_mb)
@@ -170,6 +172,7 @@ class Job:
         if best is not None:
             loop.learner.load_weights(best)
         self.light.restore()
+        self.last.restore()
         if self.device.is_main:
             save(self.prepared, self.assembled, folder)
 
@@ -191,6 +194,7 @@ class Job:
         self.device.bf16 = decisions["bf16"]
         self.assembled.model.to(self.device.device)
         self.workers = Workers(decisions["workers"], decisions["threads"])
+        self.last = shortened(self.prepared, self.assembled.model)
         cuts = cuts_of(self.prepared, self.assembled, say=self.say)
         self.prepared = with_views(self.prepared, self.assembled.recipe, stored=bool(cuts))
         self.light = lighten(self.prepared, self.assembled, self.device, decisions=decisions, say=self.say)

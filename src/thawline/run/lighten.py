@@ -34,12 +34,10 @@ class Light:
     masters: Masters
     rows: Rows | None
     model: Any
-    last: FirstOnly
 
     def restore(self) -> None:
-        """Put float32 weights, their usual layout, the whole vocabulary and the ordinary last block back."""
+        """Put float32 weights, their usual layout and the whole vocabulary back."""
         self.masters.restore()
-        self.last.restore()
         usual_layout(self.model)
         if self.rows is not None:
             self.rows.widen()
@@ -47,7 +45,6 @@ class Light:
 
 def lighten(prepared: Prepared, assembled: Assembled, device: Device, *, decisions: Decisions, say: Say) -> Light:
     """Lighten a model in place, where that leaves the result as it is, and say so."""
-    last = FirstOnly(assembled.model, lambda: _answers(prepared, assembled.model))
     rows = narrowed(prepared, assembled, say)
     fast_layout(assembled.model)
     wanted = decisions.get("bf16_weights")
@@ -56,7 +53,12 @@ def lighten(prepared: Prepared, assembled: Assembled, device: Device, *, decisio
     device.lower = bool(wanted and _runs_in_bf16(prepared, assembled.model))
     decisions["bf16_weights"] = device.lower
     learned = {name for group in assembled.groups for name in group.parameters}
-    return Light(Masters(assembled.model, torch.bfloat16 if device.lower else None, learned), rows, assembled.model, last)
+    return Light(Masters(assembled.model, torch.bfloat16 if device.lower else None, learned), rows, assembled.model)
+
+
+def shortened(prepared: Prepared, model: Any) -> FirstOnly:
+    """Let the last block of a model leave out what its head does not read; before it is traced, since tensors change shape."""
+    return FirstOnly(model, lambda: _answers(prepared, model))
 
 
 def _answers(prepared: Prepared, model: Any) -> torch.Tensor:

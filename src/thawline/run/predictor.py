@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from typing import Any, final
@@ -20,8 +21,10 @@ from thawline.recipe import Recipe
 from thawline.run.folder import RunFolder
 from thawline.run.prepare import processor_of, source_of
 from thawline.tasks.base import Task, own_options, task_class
-from thawline.tasks.supervised import of_examples
-from thawline.types import Example, Prediction
+from thawline.tasks.supervised import Supervised, of_examples
+from thawline.thaw.replicas import Replicas
+from thawline.train.workers import LEAST_ROWS, Workers, workers_for
+from thawline.types import Batch, Example, Prediction
 
 THRESHOLDS = "thresholds.json"
 """Beside a model of several labels: the score from which each is given."""
@@ -103,8 +106,31 @@ class SavedModel:
         done = 0
         while chunk := list(islice(examples, 4 * self.task.at_once)):
             data, some = of_examples(self.task, chunk), None if answered is None else answered[done : done + len(chunk)]
-            found = predict(
-                self.model, data, batch_size=self.batch_size, answered=some, told=lambda n, done=done: told(done + n)
-            )
+            options: dict[str, Any] = {"batch_size": self.batch_size, "told": lambda n, done=done: told(done + n)}
+            with self._side_by_side(len(data)) as how:
+                found = predict(self.model, data, answered=some, **options, **how)
             done += len(chunk)
             yield from map(self.task.describe, found, chunk)
+
+    @contextmanager
+    def _side_by_side(self, items: int) -> Iterator[dict[str, Any]]:
+        """Give the options that let `predict` run batches in all threads of a processor, where there are batches enough.
+
+        Not where a pass is not yet the answer: what is written piece by piece is written with all threads inside an operation.
+        """
+        batches = -(-items // self.batch_size)
+        alone = self.model.device.type != "cpu" or self.task.passes_to_answer
+        count = 1 if alone else workers_for(torch.get_num_threads(), batches * LEAST_ROWS)
+        if count == 1:
+            yield {}
+            return
+        replicas, workers = Replicas(self.model, count), Workers(count)
+
+        def forward(data: Supervised, indices: np.ndarray, batch: Batch) -> Any:
+            with replicas.taken() as replica:
+                return data.task.forward(replica.model, batch)
+
+        try:
+            yield {"each": workers.each, "forward": forward}
+        finally:
+            workers.close()

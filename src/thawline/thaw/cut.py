@@ -134,16 +134,17 @@ class Cut:
         self.order = None if axes == sorted(axes) else axes
         self.inverse = sorted(axes, key=axes.__getitem__)
 
+    def laid(self, hidden: Tensor) -> Tensor:
+        """Return the hidden tensor in the memory layout that it had in the trace, since some kernels round by it."""
+        if self.order is None or (turned := hidden.permute(self.order)).is_contiguous():
+            return hidden
+        return turned.contiguous().permute(self.inverse)
+
     @contextmanager
     def replaying(self, hidden: Tensor, value: float = 0.0) -> Iterator[None]:
-        """Put up the stubs; what is not computed holds `value`.
-
-        `hidden` gets the memory layout that it had in the trace, since some kernels round by it.
-        """
-        if self.order is not None:
-            hidden = hidden.permute(self.order).contiguous().permute(self.inverse)
+        """Put up the stubs; what is not computed holds `value`."""
         live = self.live
-        live.stored, live.value = hidden, value
+        live.stored, live.value = self.laid(hidden), value
         try:
             with standing(self.standing):
                 yield

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from thawline.thaw.canonical import LEAST_ROWS, ROWS, Group, cut_short, fixed, groups
+from thawline.thaw.canonical import LEAST_ALONE, LEAST_ROWS, ROWS, Group, cut_short, fixed, groups
 from thawline.thaw.replay import Replay
 from thawline.thaw.replicas import Replica, Replicas
 from thawline.thaw.store import Shelf, StoreError
@@ -43,6 +43,8 @@ class Below(NamedTuple):
     dtype: torch.dtype | None = None
 
 
+_IN_MEMORY = 1 << 26
+"""Bytes of stored tensors that are read once and kept."""
 Each = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 Context = Callable[[], AbstractContextManager[Any]]
 
@@ -70,6 +72,8 @@ class Prefix:
         self._autocast, self._each, self._say, self._lock = autocast, each, say, threading.Lock()
         self._dtypes: dict[int, torch.dtype] = {}
         self._ahead: dict[tuple[int, bytes], Tensor] = {}
+        self._wholes: list[tuple[Sequence[bytes], bytes, Tensor | None]] = []
+        self._building = threading.Lock()
         self._thread = threading.get_ident()
         self.computed, self.seconds = 0, 0.0
 
@@ -78,15 +82,40 @@ class Prefix:
         return max((cut for cut in self.cuts if cut <= thaw_line), default=0)
 
     @contextmanager
-    def replaying(self, replica: Replica, data: Data, indices: np.ndarray, *, batch: Batch, depth: int) -> Iterator[None]:
+    def replaying(
+        self, replica: Replica, data: Data, indices: np.ndarray, *, batch: Batch, depth: int, short: bool = False
+    ) -> Iterator[None]:
         """Within it the replica's model, called with the batch of these examples, starts from depth `depth`."""
         if depth == 0 or replica.replay is None:
             yield
             return
         with self._clocked():
-            hidden = replica.replay.joined(self._rows(replica, data, indices, depth=depth), batch.inputs)
-        with replica.replay.replaying(depth, hidden):
+            whole = self._whole(replica, data, depth)
+            if whole is not None:
+                hidden = whole[torch.from_numpy(indices)]
+            else:
+                hidden = replica.replay.joined(self._rows(replica, data, indices, depth=depth), batch.inputs, depth)
+        with replica.replay.replaying(depth, hidden, short=short):
             yield
+
+    def _whole(self, replica: Replica, data: Data, depth: int) -> Tensor | None:
+        """Return what is stored of all examples as one tensor, where each has one shape and they take little memory."""
+        layout, shelf = _replay_of(replica).layout(depth), self.below.shelves.get(depth)
+        if layout.time is not None or layout.each > 1 or layout.batch or shelf is None:
+            return None
+        with self._building:
+            for digests, at, whole in self._wholes:
+                if digests is data.digests and at == shelf.key:
+                    return whole
+            indices, whole = np.arange(len(data.lengths)), None
+            with self._lock:
+                complete = not shelf.missing(self.keys(data))
+            if complete:
+                size = self._kept(replica, data, indices[:1], depth=depth)[0].nbytes * len(indices)
+                rows = self._rows(replica, data, indices, depth=depth) if size <= _IN_MEMORY else []
+                whole = torch.stack(rows) if len({row.shape for row in rows}) == 1 else None
+            self._wholes = [*self._wholes[-1:], (data.digests, shelf.key, whole)]
+            return whole
 
     def fill(self, data: Data, thaw_line: int, told: Callable[[int, int], object] = lambda done, total: None) -> None:
         """Compute and store what is not there yet of the tensors that replaying at this thaw line needs.
@@ -177,7 +206,7 @@ class Prefix:
     def _computed(self, replica: Replica, data: Data, group: Group, *, depth: int) -> list[Tensor]:
         """Run one batch of canonical shape to `depth`; where all of it is stored at a lower depth, from there."""
         replay, rows = _replay_of(replica), len(group.indices)
-        least = LEAST_ROWS if group.length else ROWS
+        least = ROWS if not group.length else LEAST_ROWS if replay.layout(depth).time is not None else LEAST_ALONE
         indices = group.indices if rows >= least else np.resize(group.indices, least)  # repeats them
         batch = data.batch(indices, group.length or None)
         parameter = next(replica.model.parameters())
@@ -189,7 +218,7 @@ class Prefix:
         self._dtypes[depth] = found.dtype
         with self._lock:
             self.computed += rows
-        return [row.to(self.below.dtype or found.dtype) for row in replay.rows(found, inputs)[:rows]]
+        return [row.to(self.below.dtype or found.dtype) for row in replay.rows(found, inputs, depth)[:rows]]
 
     def _start(
         self, replay: Replay, data: Data, indices: np.ndarray, *, inputs: Mapping[str, Tensor], depth: int
@@ -198,7 +227,7 @@ class Prefix:
             for lower in sorted((d for d in self.below.shelves if d < depth), reverse=True):
                 rows = self._stored(data, indices, lower)
                 if all(int(i) in rows for i in indices):
-                    return lower, replay.joined([rows[int(i)] for i in indices], inputs)
+                    return lower, replay.joined([rows[int(i)] for i in indices], inputs, lower)
         return 0, None
 
     @contextmanager
@@ -215,7 +244,7 @@ class Prefix:
         self, replica: Replica, data: Data, indices: Sequence[int] | np.ndarray, *, depth: int, workers: int = 1
     ) -> list[Group]:
         layout = _replay_of(replica).layout(depth)
-        if layout.time is None:
+        if not layout.masked:
             return fixed(indices)
         if layout.frames:  # the model's own positions are coarser than its samples: no two lengths share a shape
             return [Group(np.array([i]), int(data.lengths[i])) for i in indices]

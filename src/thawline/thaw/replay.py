@@ -16,7 +16,8 @@ from thawline.thaw.cut import Cut, places, resized_leaf
 from thawline.thaw.record import traces
 from thawline.thaw.rows import MASK, Layout, frames_of, join, layout, positions, split
 from thawline.thaw.search import Search, captured
-from thawline.thaw.stub import Place
+from thawline.thaw.stub import Place, standing
+from thawline.thaw.tape import Shortcut
 
 
 @final
@@ -35,6 +36,7 @@ class Replay:
         self._places = places(model, stages, self._traces.given)
         self._layouts = {d: found for d, options in self._places.items() if (found := self._layout_at(options[0]))}
         self._cuts: dict[int, Cut | None] = {}
+        self._shortcuts: dict[int, Shortcut] = {}
         self.depths = tuple(self._layouts)
 
     def run(
@@ -53,26 +55,33 @@ class Replay:
         return {depth: found[depth] for depth in depths}
 
     @contextmanager
-    def replaying(self, depth: int, hidden: Tensor) -> Iterator[None]:
+    def replaying(self, depth: int, hidden: Tensor, *, short: bool = False) -> Iterator[None]:
         """Within it `model(**inputs)`, any number of times, starts from `hidden` at `depth`: what lies below is not computed.
 
         Modules keep their modes, and what is left out takes no random numbers. Outputs that would not be true (hidden states
-        below the cut, caches) are left out. Raises ModelError at a depth where one tensor is not enough.
+        below the cut, caches) are left out; with `short` the model's own code is, where it adds nothing: gradients are wanted,
+        and modules have the same modes each time. Raises ModelError at a depth where one tensor is not enough.
         """
         cut = self._cuts.get(depth) or self.cut(depth)
         if cut is None:
             raise ModelError(self.needs_more(depth))
-        with cut.replaying(hidden):
+        if not short:
+            with cut.replaying(hidden):
+                yield
+            return
+        shortcut = self._shortcuts.setdefault(depth, Shortcut(self.model))
+        shortcut.hidden = cut.laid(hidden)
+        with nullcontext() if shortcut.known else cut.replaying(shortcut.hidden), standing([(self.model, shortcut)]):
             yield
 
-    def rows(self, hidden: Tensor, inputs: Mapping[str, Tensor]) -> list[Tensor]:
-        """Return one tensor per example, positions first and without padding where `hidden` has the mask's positions."""
-        layout = next(found for found in self._layouts.values() if found.fits(hidden.shape, row=False))
+    def rows(self, hidden: Tensor, inputs: Mapping[str, Tensor], depth: int) -> list[Tensor]:
+        """Return one tensor per example of that at `depth`, positions first and without padding where it has the mask's."""
+        layout = self._layouts[depth]
         return split(hidden, layout, self.real(layout, inputs))
 
-    def joined(self, rows: Sequence[Tensor], inputs: Mapping[str, Tensor]) -> Tensor:
-        """Return the rows as one tensor for another batch, zeros where there is padding."""
-        layout = next(found for found in self._layouts.values() if found.fits(rows[0].shape, row=True))
+    def joined(self, rows: Sequence[Tensor], inputs: Mapping[str, Tensor], depth: int) -> Tensor:
+        """Return the rows as one tensor at `depth` for another batch, zeros where there is padding."""
+        layout = self._layouts[depth]
         return join(rows, layout, self.real(layout, inputs))
 
     def real(self, layout: Layout, inputs: Mapping[str, Tensor]) -> Tensor | None:

@@ -18,21 +18,15 @@ FRAMES = ("_get_feat_extract_output_lengths",)
 class Layout(NamedTuple):
     """Which axis of a tensor counts examples (`each` rows for one), and which counts the mask's positions, if any.
 
-    `sizes` are the sizes of the other axes, None where they vary.
+    With `frames` these positions are coarser than the mask's. `masked` are the inputs that have a mask, and so lengths, also
+    where the tensor has no positions left.
     """
 
     batch: int
     each: int
     time: int | None
     frames: bool
-    sizes: tuple[int | None, ...]
-
-    def fits(self, shape: Sequence[int], *, row: bool) -> bool:
-        """Tell whether a whole tensor, or the one of an example, may have this layout."""
-        axes: set[int | None] = {0} if self.time is not None else {self.batch} if self.each > 1 else set()
-        gone = axes if row else {self.batch, self.time}
-        rest = [size for i, size in enumerate(shape) if i not in gone]
-        return len(rest) == len(self.sizes) and all(b in (a, None) for a, b in zip(rest, self.sizes, strict=True))
+    masked: bool
 
 
 def layout(given: Leaf, resized: Leaf, traces: Traces, *, frames: Callable[[Tensor], Tensor] | None) -> Layout | None:
@@ -46,10 +40,11 @@ def layout(given: Leaf, resized: Leaf, traces: Traces, *, frames: Callable[[Tens
     if MASK in traces.batches[0] and each == 1:
         widths = tuple(b[MASK].shape[1] for b in traces.batches)
         counts = widths if frames is None else tuple(int(frames(torch.tensor(width))) for width in widths)
-        time = next((i for i, pair in enumerate(pairs) if pair[0] != pair[1] and pair == counts), None)
-    framed = frames is not None and time is not None
-    rest = tuple(a if a == b else None for i, (a, b) in enumerate(pairs) if i not in (batch, time))
-    return Layout(batch, each, time, framed, rest)
+        # Where the model bore no other width, by the width alone: the axis of positions comes before that of numbers.
+        places = [i for i, pair in enumerate(pairs) if pair == counts and i != batch]
+        time = next((i for i in places if pairs[i][0] != pairs[i][1] or counts[0] == counts[-1]), None)
+    masked = MASK in traces.batches[0]
+    return Layout(batch, each, time, frames is not None and masked, masked)
 
 
 def frames_of(model: nn.Module) -> Callable[[Tensor], Tensor] | None:

@@ -61,8 +61,8 @@ def _faults(replay: Replay, cut: Cut, depth: int, *, batch: Mapping[str, Tensor]
     with torch.no_grad():
         straight = _answer(replay, depth, batch)
         hidden = replay.run(batch, [depth])[depth]
-        rows = replay.rows(hidden, batch)
-        stored = replay.joined(rows, batch)
+        rows = replay.rows(hidden, batch, depth)
+        stored = replay.joined(rows, batch, depth)
         for value in FILLERS:
             with cut.replaying(stored, value):
                 off = _apart(_answer(replay, depth, batch), straight)
@@ -106,14 +106,14 @@ def _alone(replay: Replay, depth: int, batch: Mapping[str, Tensor]) -> float:
     mask, timed = batch.get(MASK), replay.layout(depth).time is not None
     lengths = mask.sum(1).tolist() if mask is not None and timed else [0] * len(next(iter(batch.values())))
     with torch.autocast(replay.device, enabled=False):
-        among = replay.rows(replay.run(batch, [depth])[depth], batch)
+        among = replay.rows(replay.run(batch, [depth])[depth], batch, depth)
         worst = 0.0
         for i in {lengths.index(min(lengths)), lengths.index(max(lengths))}:
             single = {name: value[i : i + 1] for name, value in batch.items()}
             if mask is not None and timed:
                 real = mask[i].bool()
                 single = {n: v[:, real] if v.shape[1:2] == real.shape else v for n, v in single.items()}
-            alone = replay.rows(replay.run(single, [depth])[depth], single)[0]
+            alone = replay.rows(replay.run(single, [depth])[depth], single, depth)[0]
             same = alone.shape == among[i].shape
             worst = max(worst, float((alone - among[i]).norm() / among[i].norm().clamp_min(1e-30)) if same else math.inf)
     return worst

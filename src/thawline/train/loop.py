@@ -7,11 +7,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple, final
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from thawline.data.batch import on_grid
 from thawline.errors import DivergedError
@@ -23,6 +24,7 @@ from thawline.train.device import Device, interrupts
 from thawline.train.learner import Learner
 from thawline.train.steps import Order
 from thawline.train.stop import Judge, Standing
+from thawline.train.trust import Part, Trust
 from thawline.train.workers import Workers
 from thawline.types import Batch
 
@@ -69,6 +71,7 @@ class Gradients:
     workers: Workers
     prefix: Prefix
     whole: bool = False
+    trust: Trust = field(default_factory=Trust)
 
     def __call__(self, learner: Learner, step: int, progress: float) -> dict[str, float]:
         """Leave Σ w·l's gradients with the masters; return sums of loss and weight, and counts of examples and tokens."""
@@ -82,7 +85,7 @@ class Gradients:
         if head_only:
             self.prefix.ahead(data, self.order.examples(step), depth)
 
-        def part(item: tuple[int, np.ndarray]) -> tuple[dict[str, float], Sequence[Tensor | None]]:
+        def part(item: tuple[int, np.ndarray], short: bool = False) -> Part:
             place, indices = item
             length = int(on_grid(self.data.lengths[indices], self.order.longest).max())
             taken = data.hollow if depth else data.batch
@@ -92,7 +95,7 @@ class Gradients:
                 self.prefix.replicas.taken() as replica,
                 self.device.autocast(),
                 draws,
-                replaying(replica, data, indices, batch=batch, depth=depth),
+                replaying(replica, data, indices, batch=batch, depth=depth, short=short),
             ):
                 loss = self.objective(Step(replica.model, data.task, batch, progress))
             counts = (float(loss.total.detach()), float(loss.weight), len(indices), int(self.data.lengths[indices].sum()))
@@ -100,8 +103,9 @@ class Gradients:
             gradients = torch.autograd.grad(loss.total, learner.masters.learning, allow_unused=True)
             return dict(zip(sums, counts, strict=True)), gradients
 
-        each = map if head_only else self.workers.each
-        for counts, gradients in each(part, self.device.share(list(enumerate(parts)))):
+        shared = self.device.share(list(enumerate(parts)))
+        alone = (self.trust(partial(part, item)) for item in shared)
+        for counts, gradients in alone if head_only else self.workers.each(part, shared):
             learner.masters.add(gradients, self.workers)
             sums = {key: value + counts[key] for key, value in sums.items()}
         return self.device.summed(learner.masters, sums)

@@ -52,14 +52,23 @@ def shares(tensors: Sequence[Tensor], count: int) -> list[list[int]]:
 
 @final
 class Workers:
-    """`count` threads that share a machine's `threads`; with one worker everything runs in the calling thread."""
+    """`count` threads that share a machine's `threads`; with one worker everything runs in the calling thread.
+
+    Until they are closed, that has no more threads inside an operation than each of them.
+    """
 
     def __init__(self, count: int = 1, threads: int | None = None) -> None:
-        self.count = count
-        each = max(1, (threads or torch.get_num_threads()) // count)
+        self.count, self.threads = count, threads or torch.get_num_threads()
+        each = max(1, self.threads // count)
         torch.set_num_threads(each)
         # The number of threads inside an operation is a setting of the calling thread.
         self._pool = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(each,)) if count > 1 else None
+
+    def close(self) -> None:
+        """End the threads, and leave all of them to the calling one."""
+        if self._pool is not None:
+            self._pool.shutdown()
+        torch.set_num_threads(self.threads)
 
     def each(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
         """Yield the results in the order of the items, at most `count` of which are under way or waiting to be taken."""
