@@ -27,8 +27,8 @@ from thawline.strategies.base import Group, strategy
 from thawline.thaw.prefix import Below, Prefix
 from thawline.thaw.replicas import Replicas
 from thawline.train.draws import Draws
+from thawline.train.gradients import Gradients
 from thawline.train.learner import Learner
-from thawline.train.loop import Gradients
 from thawline.train.masters import Masters
 from thawline.train.optimize import Optimization, state_tensors
 from thawline.train.schedule import Schedule

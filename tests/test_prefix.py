@@ -107,8 +107,9 @@ def test_no_room_is_told_and_not_fatal(tmp_path: Path) -> None:
     assert any("not stored" in line and "room" in line for line in told)
 
 
-def test_what_would_lose_is_not_stored(tmp_path: Path, own_cache: Path) -> None:
-    """One epoch without validation: each example is needed once, so that storing can only cost."""
+def test_what_would_lose_is_not_stored(tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One epoch without validation on a slow disk: each example is needed once."""
+    monkeypatch.setattr("thawline.run.keeper._speed", lambda folder: Bandwidth(write=1e-2, read=1e-2, cached=1e-2))
     told: list[str] = []
     more = options(strategy="head", epochs=1, eval_strategy="no", load_best_model_at_end=False)
     tl.finetune(table(), say=told.append, progress=False, output=str(tmp_path / "run"), **more)
@@ -117,11 +118,11 @@ def test_what_would_lose_is_not_stored(tmp_path: Path, own_cache: Path) -> None:
 
 def test_outlook_weighs_both_ways() -> None:
     many = {"examples": 1000, "missing": 1000, "write": 4e8, "read": 2e9}
-    assert outlook(Measured(1e-2, 2e4), reads=10_000, **many).pays
-    assert not outlook(Measured(1e-2, 2e4), reads=1000, **many).pays  # one epoch
-    assert not outlook(Measured(1e-5, 2e4), reads=10_000, **many).pays  # a prefix that is nothing to compute
-    assert not outlook(Measured(1e-3, 2e6), reads=5000, **{**many, "write": 1e6, "read": 2e6}).pays  # a slow disk
-    assert outlook(Measured(1e-2, 2e4), reads=1000, **{**many, "missing": 0}).pays  # all there from another run
+    assert outlook(Measured(1e-2, 2e4, 1e-2), reads=10_000, **many).pays
+    assert not outlook(Measured(1e-2, 2e4, 1e-2), reads=1000, **many).pays  # one epoch
+    assert not outlook(Measured(1e-5, 2e4, 1e-5), reads=10_000, **many).pays  # a prefix that is nothing to compute
+    assert not outlook(Measured(1e-3, 2e6, 1e-3), reads=5000, **{**many, "write": 1e6, "read": 2e6}).pays  # a slow disk
+    assert outlook(Measured(1e-2, 2e4, 1e-2), reads=1000, **{**many, "missing": 0}).pays  # all there from another run
 
 
 def test_shape_depends_on_the_example_alone() -> None:

@@ -29,8 +29,9 @@ from thawline.tasks.supervised import Supervised
 from thawline.thaw.prefix import Prefix
 from thawline.train.checkpoint import Checkpoints
 from thawline.train.device import Device, bf16_wins
+from thawline.train.gradients import Gradients
 from thawline.train.learner import Learner
-from thawline.train.loop import Gradients, Loop, Rhythm, Told
+from thawline.train.loop import Loop, Rhythm, Told
 from thawline.train.masters import Masters
 from thawline.train.optimize import Optimization
 from thawline.train.schedule import Schedule

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, final
 
 import torch
+from torch import Tensor
 
 from thawline.errors import MachineError, RunError
 from thawline.memory import PeakMemory, available_bytes
@@ -216,7 +218,7 @@ class Job:
         if train.max_minutes is not None:
             spent = sum(loop.state.seconds.values()) if loop.state.step else 0.0
             loop.deadline = self.begun + train.max_minutes * 60 - decisions["ending_seconds"] - spent
-        loop.observers, loop.settled = self._observers(loop), self._settled
+        loop.observers, loop.settled = self.observers(loop), self._settled
         return loop
 
     def _decide(self, decisions: Decisions) -> None:
@@ -242,13 +244,30 @@ class Job:
         footing = Footing(self.device, self.workers, self.light.masters, self.frozen.prefix)
         return loop_of(self.prepared, self.assembled, footing, decisions=decisions, checkpoints=checkpoints)
 
-    def _observers(self, loop: Loop) -> list[Observer]:
+    def beside(self, lead: Job, values: Mapping[str, Tensor]) -> Loop:
+        """Return a loop of this job over what another one has made ready: its own are the `values` that learn.
+
+        It is at the last checkpoint, if there is one.
+        """
+        self.workers, self.last, self.frozen = lead.workers, lead.last, lead.frozen
+        self.light = replace(lead.light, masters=lead.light.masters.beside(values))
+        for name in ("decisions.json", "plan.json"):
+            if self.folder.read(name) is None:
+                self.folder.write(name, lead.folder.read(name) or {})
+        loop = self._assembled_loop(self.folder.read("decisions.json") or {})
+        self.resumed = loop.resume()
+        return loop
+
+    def observers(self, loop: Loop, *, first: bool = True) -> list[Observer]:
+        """Return who is told of a loop's moments; of several loops side by side the first speaks for all."""
         observers: list[Observer] = []
         if self.device.is_main:
             observers += [
                 history(self.folder.path / "history.jsonl", loop.state.step),
                 Ahead(self.folder, loop, self.assembled),
             ]
+        if not first:
+            return observers
         if self.progress and self.device.is_main:
             observers.append(self.shared.bar(loop.judge.metric) if self.shared else ProgressBar(loop.judge.metric))
         if self.device.device.type == "cpu":

@@ -165,8 +165,9 @@ class Keeper:
         examples, speed = sum(map(len, sets)), _speed(self.store.folder)
         # What does not stay in memory between two readings comes from the disk each time.
         read = speed.cached if examples * cost.size <= available_bytes() else speed.read
+        workers = self.decisions["workers"]
         return outlook(
-            cost._replace(seconds=cost.seconds / self.decisions["workers"]),
+            cost._replace(seconds=cost.seconds / workers, together=cost.together / workers),
             examples=examples,
             missing=sum(len(shelf.missing(prefix.keys(data))) for data in sets),
             reads=steps * order.batch_size + evaluations * len(self.prepared.sets.get("validation", ())),

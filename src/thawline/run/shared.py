@@ -34,7 +34,7 @@ class Shared:
         self._prepared: dict[str, Prepared] = {}
         self._loaded: tuple[str, Any, Stages] | None = None
         self._bar: ProgressBar | None = None
-        self._title, self._before, self._steps = "", 0, 0
+        self._title, self._before, self._steps, self._abreast = "", 0, 0, 1
 
     def prepared(self, recipe: Recipe) -> Prepared:
         """Return what a trial starts from; trials whose recipes say the same of it share it. Raises UserError."""
@@ -78,18 +78,21 @@ class Shared:
         if self.device.is_main:
             folder.write("decisions.json", known)
 
-    def begin(self, title: str, before: int, steps: int) -> None:
-        """Make ready for the next trial: `before` of all `steps` steps were those of the trials before it."""
-        self._title, self._before, self._steps = title, before, steps
+    def begin(self, title: str, before: int, steps: int, *, abreast: int = 1) -> None:
+        """Make ready for the next trial: `before` of all `steps` steps were those of the trials before it.
+
+        `abreast` is how many are trained at once.
+        """
+        self._title, self._before, self._steps, self._abreast = title, before, steps, abreast
         if self._threads is not None:  # a trial before may have shared the threads out among workers
             torch.set_num_threads(self._threads)
 
     def bar(self, metric: str) -> Observer:
         """Return an observer that shows how far all trials have come, and the time left over all."""
         bar = self._bar = self._bar or ProgressBar(metric)
-        before, steps = self._before, self._steps
+        before, steps, abreast = self._before, self._steps, self._abreast
         bar.begin(self._title)
-        return lambda moment: bar(moment._replace(step=before + moment.step, total=steps))
+        return lambda moment: bar(moment._replace(step=before + abreast * moment.step, total=steps))
 
     def pause(self) -> None:
         """Take the bar away until the next trial is under way."""

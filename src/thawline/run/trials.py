@@ -7,7 +7,6 @@ best one's model/, predictions/ and metrics.json, as if it alone had been traine
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from dataclasses import dataclass
@@ -17,10 +16,12 @@ from typing import Any, NamedTuple, final
 from thawline.errors import DataError, DivergedError, MachineError, RecipeError, UserError
 from thawline.recipe import Recipe, Trial, combination, recipe_from, save_recipe, trials_of
 from thawline.recipe.vary import FOLD, SEED, named
+from thawline.run.abreast import alike, may_go_abreast, train_abreast
 from thawline.run.assemble import assemble, judge_of, order_of, steps_of
 from thawline.run.carry_out import Job, Trained, device_of, facts_of, foresee, refuse_changed, silent
 from thawline.run.finish import evaluated, ready
 from thawline.run.folder import RunFolder, next_folder, refuse_existing, resumable
+from thawline.run.outcomes import all_diverged, fault, outcome, result
 from thawline.run.prepare import Say
 from thawline.run.repeats import HELD, Entry, Fold, best_of, group_of, is_last, own, pooled, seeds_section
 from thawline.run.shared import Shared
@@ -126,12 +127,13 @@ def begin(folder: RunFolder, checked: list[Checked]) -> None:
 @final
 @dataclass
 class Trials:
-    """The trials of a folder, as far as they are done."""
+    """The trials of a folder, as far as they are done; `abreast`: those that can be are trained side by side."""
 
     folder: RunFolder
     shared: Shared
     say: Say
     progress: bool
+    abreast: bool = True
 
     def run(self) -> RunFolder:
         """Train those that wait; then save and measure the best. Raises DivergedError where all diverged."""
@@ -141,6 +143,7 @@ class Trials:
         self.shared.decide(self.folder, arithmetic=any(recipe.train.bf16 == "auto" for recipe in recipes))
         for entry in (entry for entry in entries if not is_last(entry)):
             self._train(entry, table)
+            self._train_abreast(entry, table)
         self.shared.device.wait()
         best = best_of(table)
         if best is not None and is_last(best):
@@ -148,7 +151,7 @@ class Trials:
                 other["state"] = "left out"
             self._train(best, table)
         if best is None or best["state"] == "diverged":
-            raise DivergedError(_diverged(entries))
+            raise DivergedError(all_diverged(entries))
         table["best"] = best["trial"]
         sections = self._together(table, best)
         self._write(table)
@@ -169,22 +172,52 @@ class Trials:
         if device.is_main:
             Checkpoints(home.path / "checkpoints").settle(best=recipe.train.load_best_model_at_end)
 
+    def _train_abreast(self, entry: Entry, table: dict[str, Any]) -> None:
+        """Train those that wait and differ from a finished one in their optimiser alone, side by side where that can be."""
+        entries, recipe = table["trials"], self._home(entry).recipe()
+        waiting = [one for one in entries if one["state"] == "waiting" and alike(self._home(one).recipe(), recipe)]
+        if not self.abreast or entry["state"] != "finished" or len(waiting) < 2:
+            return
+        homes = [self._home(one) for one in waiting]
+        lead = self._job(homes[0], homes[0].recipe(), silent)
+        if HELD in lead.prepared.sets or not may_go_abreast(lead):
+            return
+        before = sum(one["steps"] for one in entries if one["state"] != "waiting")
+        steps = sum(one["steps"] for one in entries)
+        self.shared.begin(f"{len(waiting)} trials side by side", before, steps, abreast=len(waiting))
+        try:
+            found = train_abreast(lead, [(home, home.recipe()) for home in homes[1:]])
+        finally:
+            self.shared.pause()
+        self.abreast = found is not None
+        if found:
+            self.say(f"note: {len(waiting)} more trials were trained side by side: they differ in their optimiser alone")
+        for one, came in zip(waiting, found or (), strict=found is not None):
+            one |= self._kept(came.job, came.trained) if came.fault is None else fault(came.fault)
+            self.say(f"note: {combination(one['varied'])}: {outcome(one, table['metric'])}")
+            Checkpoints(came.job.folder.path / "checkpoints").settle(best=recipe.train.load_best_model_at_end)
+        self._write(table)
+
     def _outcome(self, home: RunFolder, recipe: Recipe) -> Entry:
         """Train one and return what came of it, having written its metrics.json."""
         job = self._job(home, recipe, self.shared.say)
         try:
             trained = job.train()
         except DivergedError as error:
-            return {"state": "diverged", "why": str(error)}
+            return fault(error)
         finally:
             self.shared.pause()
+        return self._kept(job, trained) | (self._measured(job, trained, HELD) if HELD in job.prepared.sets else {})
+
+    def _kept(self, job: Job, trained: Trained) -> Entry:
+        """Write the metrics.json of a trial that came to its end, and return what came of it."""
         found: Entry = {"state": "finished"}
         if self.shared.device.is_main:
-            step, validation = _result(home, trained, recipe)
-            home.write("metrics.json", {"validation": validation, "train": job.section(trained)})
+            step, validation = result(job.folder, trained, job.assembled.recipe)
+            job.folder.write("metrics.json", {"validation": validation, "train": job.section(trained)})
             seconds = sum(trained.loop.state.seconds.values())
             found |= {"validation": validation, "best_step": step, "seconds": round(seconds, 3)}
-        return found | (self._measured(job, trained, HELD) if HELD in job.prepared.sets else {})
+        return found
 
     def _measured(self, job: Job, trained: Trained, split: str) -> Entry:
         """Measure the model of a trial on one split, as the best one's will be; its model/ is not kept."""
@@ -255,28 +288,3 @@ class Trials:
     def _write(self, table: dict[str, Any]) -> None:
         if self.shared.device.is_main:
             self.folder.write("trials.json", table)
-
-
-def _diverged(entries: list[Entry]) -> str:
-    count = sum(entry["state"] == "diverged" for entry in entries)
-    what = f"All {count} trials" if count == len(entries) else f"{count} of {len(entries)} trials"
-    return f"{what} diverged; try lower values of train.learning_rate."
-
-
-def _result(home: RunFolder, trained: Trained, recipe: Recipe) -> tuple[int, dict[str, float]]:
-    """Return the step whose weights are the result, and what the evaluation there said, nothing where there was none."""
-    lines = (json.loads(line) for line in (home.path / "history.jsonl").read_text().splitlines())
-    found = {line.pop("step"): line for line in lines if line.pop("kind") == "evaluation"}
-    if not found:
-        return trained.loop.state.step, {}
-    step = trained.loop.state.standing.step if recipe.train.load_best_model_at_end else max(found)
-    return step, found[step]
-
-
-def outcome(entry: Entry, metric: str) -> str:
-    """Return in words what came of a trial."""
-    if entry["state"] == "diverged":
-        return f"diverged. {entry['why']}"
-    said = [f"{metric} {entry['validation'][metric]:.4f} at step {entry['best_step']}"] if entry["validation"] else []
-    said += [f"{entry[HELD][metric]:.4f} on the fold"] if metric in entry.get(HELD, {}) else []
-    return ", ".join([*said, f"{entry['seconds']:.0f} s"])

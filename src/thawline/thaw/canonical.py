@@ -15,7 +15,7 @@ ROWS = 16
 """Rows of a batch of examples that all have one shape: kernels of convolutions differ with the number of rows."""
 LEAST_ROWS = 2
 """Rows of any batch: a product of one matrix (DeBERTa's relative positions) takes another kernel than one of several."""
-LEAST_ALONE = 8
+LEAST_ALONE = 4
 """Rows of a batch whose tensors have no positions left: a product of fewer than four rows takes another kernel."""
 _TOKENS = 4096
 

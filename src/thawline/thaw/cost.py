@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from thawline.thaw.canonical import canonical_length
 from thawline.thaw.prefix import Data, Prefix
 
 _EXAMPLES = 32  # measured
@@ -15,10 +16,14 @@ _PER_READ = 2e-5  # seconds to look an example up and to check it, beside its by
 
 
 class Measured(NamedTuple):
-    """What an example costs below a cut: seconds of one worker to compute it, and bytes to keep it."""
+    """What an example costs below a cut: seconds of one worker to compute it, and bytes to keep it.
+
+    It takes `together` seconds where all examples are computed at once, so that many of one shape share a pass.
+    """
 
     seconds: float
     size: float
+    together: float
 
 
 class Outlook(NamedTuple):
@@ -49,14 +54,25 @@ class Outlook(NamedTuple):
 
 
 def measure(prefix: Prefix, data: Data, depth: int) -> Measured:
-    """Run a few examples of all lengths to `depth`, twice, and return what one costs on average."""
-    spread = np.argsort(data.lengths, kind="stable")[np.linspace(0, len(data.lengths) - 1, _EXAMPLES).astype(int)]
-    examples = np.unique(spread)
+    """Run a few examples of all lengths to `depth`, and some of one length, and return what one costs on average."""
+    order, most = np.argsort(data.lengths, kind="stable"), prefix.below.most
+    spread = np.unique(order[np.linspace(0, len(order) - 1, _EXAMPLES).astype(int)])
+    first = max(0, (len(order) - _EXAMPLES) // 2)
+    middle = order[first : first + _EXAMPLES]
+    lengths = np.array([canonical_length(int(length), most) for length in data.lengths[order]]) + 1e-9  # of some it is 0
+    apart, size = _run(prefix, data, spread, depth=depth)
+    together, _ = _run(prefix, data, middle, depth=depth)
+    longer = lengths.mean() / lengths[first : first + _EXAMPLES].mean()
+    return Measured(apart, size, min(apart, together * float(longer)))
+
+
+def _run(prefix: Prefix, data: Data, examples: np.ndarray, *, depth: int) -> tuple[float, float]:
+    """Return seconds and bytes of one example."""
     size, start = 0, 0.0
     for _ in range(2):  # kernels for a new shape are made in its first pass
         start = time.perf_counter()
         size = sum(row.nbytes for row in prefix.compute(data, examples, depth))
-    return Measured((time.perf_counter() - start) / len(examples), size / len(examples))
+    return (time.perf_counter() - start) / len(examples), size / len(examples)
 
 
 def outlook(cost: Measured, *, examples: int, missing: int, reads: float, write: float, read: float) -> Outlook:
@@ -64,12 +80,12 @@ def outlook(cost: Measured, *, examples: int, missing: int, reads: float, write:
 
     `examples` are those of the sets, `write` and `read` bytes a second.
 
-    >>> outlook(Measured(1e-2, 2e4), examples=1000, missing=1000, reads=10_000, write=4e8, read=2e9).pays
+    >>> outlook(Measured(1e-2, 2e4, 1e-2), examples=1000, missing=1000, reads=10_000, write=4e8, read=2e9).pays
     True
-    >>> outlook(Measured(1e-2, 2e4), examples=1000, missing=1000, reads=1000, write=4e8, read=2e9).pays
+    >>> outlook(Measured(1e-2, 2e4, 1e-2), examples=1000, missing=1000, reads=1000, write=4e8, read=2e9).pays
     False
     """
     anew = reads * cost.seconds
-    filled = missing * (cost.seconds + cost.size / write)
+    filled = missing * (cost.together + cost.size / write)
     kept = filled + reads * (cost.size / read + _PER_READ)
     return Outlook(anew, kept, examples * cost.size, reads, filled)

@@ -89,14 +89,17 @@ class Prefix:
         if depth == 0 or replica.replay is None:
             yield
             return
+        hidden = self.hidden(replica, data, indices, batch=batch, depth=depth)
+        with replica.replay.replaying(depth, hidden, short=short):
+            yield
+
+    def hidden(self, replica: Replica, data: Data, indices: np.ndarray, *, batch: Batch, depth: int) -> Tensor:
+        """Return the tensor at `depth` of the batch of these examples, from the store or computed."""
         with self._clocked():
             whole = self._whole(replica, data, depth)
             if whole is not None:
-                hidden = whole[torch.from_numpy(indices)]
-            else:
-                hidden = replica.replay.joined(self._rows(replica, data, indices, depth=depth), batch.inputs, depth)
-        with replica.replay.replaying(depth, hidden, short=short):
-            yield
+                return whole[torch.from_numpy(indices)]
+            return _replay_of(replica).joined(self._rows(replica, data, indices, depth=depth), batch.inputs, depth)
 
     def _whole(self, replica: Replica, data: Data, depth: int) -> Tensor | None:
         """Return what is stored of all examples as one tensor, where each has one shape and they take little memory."""

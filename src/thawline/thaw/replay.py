@@ -17,7 +17,7 @@ from thawline.thaw.record import traces
 from thawline.thaw.rows import MASK, Layout, frames_of, join, layout, positions, split
 from thawline.thaw.search import Search, captured
 from thawline.thaw.stub import Place, standing
-from thawline.thaw.tape import Shortcut
+from thawline.thaw.tape import Shortcut, Tape
 
 
 @final
@@ -73,6 +73,13 @@ class Replay:
         shortcut.hidden = cut.laid(hidden)
         with nullcontext() if shortcut.known else cut.replaying(shortcut.hidden), standing([(self.model, shortcut)]):
             yield
+
+    def tape(self, depth: int, hidden: Tensor, inputs: Mapping[str, Tensor]) -> Tape | None:
+        """Return the operations from `hidden` at `depth` to the answer; None where the model's own code is needed."""
+        with self.replaying(depth, hidden, short=True):
+            if not self._shortcuts[depth].known:
+                self.model(**inputs)
+            return self._shortcuts[depth].tape
 
     def rows(self, hidden: Tensor, inputs: Mapping[str, Tensor], depth: int) -> list[Tensor]:
         """Return one tensor per example of that at `depth`, positions first and without padding where it has the mask's."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, final
 
@@ -40,6 +41,15 @@ class Tape:
                 kept.append(operation)
                 needed |= {leaf.number for leaf in operation.given if isinstance(leaf, Slot)}
         self.operations, self._kind, self._answers = tuple(reversed(kept)), kind, answers
+
+    def of(self, weights: Mapping[int, Tensor]) -> Tape:
+        """Return the same with other weights, each by the id of the one whose place it takes."""
+        other = copy.copy(self)
+        other.operations = tuple(
+            operation._replace(given=tuple(weights.get(id(leaf), leaf) for leaf in operation.given))
+            for operation in self.operations
+        )
+        return other
 
     def __call__(self, hidden: Tensor) -> Any:
         values: dict[int | None, Any] = {0: hidden}
@@ -122,14 +132,18 @@ class Shortcut:
         self._tapes: dict[tuple[torch.Size, torch.dtype], Tape | None] = {}
 
     @property
+    def tape(self) -> Tape | None:
+        """What is noted down for a tensor like `hidden`."""
+        return self._tapes.get((self.hidden.shape, self.hidden.dtype))
+
+    @property
     def known(self) -> bool:
         """Whether nothing of the model's own code is needed for `hidden`."""
-        return self._tapes.get((self.hidden.shape, self.hidden.dtype)) is not None
+        return self.tape is not None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         key = self.hidden.shape, self.hidden.dtype
-        tape = self._tapes.get(key)
-        if tape is not None:
+        if (tape := self.tape) is not None:
             return tape(self.hidden)
         if key in self._tapes:
             return self.forward(*args, **kwargs)

@@ -9,8 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from torch import nn
 
+from thawline.train.gradients import Gradients
 from thawline.train.learner import Learner
-from thawline.train.loop import Gradients, Rhythm
+from thawline.train.loop import Rhythm
 from thawline.train.steps import Order
 
 _STEPS = 4  # measured

@@ -7,26 +7,17 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, NamedTuple, final
 
-import numpy as np
-import torch
 from torch import nn
 
-from thawline.data.batch import on_grid
 from thawline.errors import DivergedError
-from thawline.tasks.base import Objective, Step
 from thawline.tasks.supervised import Supervised
-from thawline.thaw.prefix import Prefix
 from thawline.train.checkpoint import Checkpoints
-from thawline.train.device import Device, interrupts
+from thawline.train.device import interrupts
+from thawline.train.gradients import Gradients
 from thawline.train.learner import Learner
-from thawline.train.steps import Order
 from thawline.train.stop import Judge, Standing
-from thawline.train.trust import Part, Trust
-from thawline.train.workers import Workers
-from thawline.types import Batch
 
 
 class Moment(NamedTuple):
@@ -50,72 +41,6 @@ Observer = Callable[[Moment], None]
 
 def untold(done: int, total: int) -> None:
     """Tell nobody."""
-
-
-@final
-@dataclass(frozen=True)
-class Gradients:
-    """Computes the gradients of one step: micro-batch by micro-batch, sums and not means.
-
-    `workers` compute micro-batches side by side; their gradients are added up in one order, whoever is done first. `seed`, the
-    step and the place of a micro-batch in it decide every random number. What is frozen comes from `prefix`. With `whole` the
-    examples of a step run together, as far as `max_examples` lets them.
-    """
-
-    data: Supervised
-    order: Order
-    objective: Objective
-    max_examples: int
-    seed: int
-    device: Device
-    workers: Workers
-    prefix: Prefix
-    whole: bool = False
-    trust: Trust = field(default_factory=Trust)
-
-    def __call__(self, learner: Learner, step: int, progress: float) -> dict[str, float]:
-        """Leave Σ w·l's gradients with the masters; return sums of loss and weight, and counts of examples and tokens."""
-        sums = {"total": 0.0, "weight": 0.0, "examples": 0.0, "tokens": 0.0}
-        depth, workers = self.prefix.depth(learner.thaw_line), self.device.processes * self.workers.count
-        # Where little is left to compute, threads and micro-batches cost more than they gain.
-        head_only = depth == len(learner.stages) - 1
-        uncut = head_only or self.whole
-        parts = self.order.micro_batches(step, max_examples=self.max_examples, workers=0 if uncut else workers)
-        data = self.data.seen(step // self.order.steps_per_epoch)
-        if head_only:
-            self.prefix.ahead(data, self.order.examples(step), depth)
-
-        def part(item: tuple[int, np.ndarray], short: bool = False) -> Part:
-            place, indices = item
-            length = int(on_grid(self.data.lengths[indices], self.order.longest).max())
-            taken = data.hollow if depth else data.batch
-            batch = on_device(taken(indices, length), self.device)
-            draws, replaying = self.device.draws(self.seed, step, place), self.prefix.replaying
-            with (
-                self.prefix.replicas.taken() as replica,
-                self.device.autocast(),
-                draws,
-                replaying(replica, data, indices, batch=batch, depth=depth, short=short),
-            ):
-                loss = self.objective(Step(replica.model, data.task, batch, progress))
-            counts = (float(loss.total.detach()), float(loss.weight), len(indices), int(self.data.lengths[indices].sum()))
-            # Not added to the parameters' own, which all workers share.
-            gradients = torch.autograd.grad(loss.total, learner.masters.learning, allow_unused=True)
-            return dict(zip(sums, counts, strict=True)), gradients
-
-        shared = self.device.share(list(enumerate(parts)))
-        alone = (self.trust(partial(part, item)) for item in shared)
-        for counts, gradients in alone if head_only else self.workers.each(part, shared):
-            learner.masters.add(gradients, self.workers)
-            sums = {key: value + counts[key] for key, value in sums.items()}
-        return self.device.summed(learner.masters, sums)
-
-
-def on_device(batch: Batch, device: Device) -> Batch:
-    """Return a batch with its tensors on the device, numbers among the inputs in the dtype of the weights."""
-    targets = batch.targets.to(device.device) if batch.targets is not None else None
-    inputs = {name: device.taken(value) for name, value in batch.inputs.items()}
-    return Batch(inputs, targets, batch.weights.to(device.device), batch.ids, batch.items)
 
 
 @final
@@ -173,6 +98,7 @@ class Loop:
         self.settled: Callable[[int, int], object] = lambda line, step: None
         self.state = State()
         self._interrupted: Sequence[int] = ()
+        self._saved = 0.0
 
     def resume(self) -> bool:
         """Go back to the last checkpoint, if there is one."""
@@ -188,26 +114,47 @@ class Loop:
 
     def run(self) -> State:
         """Train to the end and return the state there; interrupted from the keyboard, a checkpoint is kept first."""
-        state, saved = self.state, time.monotonic()
         with interrupts() as interrupted:
-            self._interrupted = interrupted
-            while state.ended is None and state.step < self.rhythm.total:
+            self.begin(interrupted)
+            while not self.done:
                 self._timed("train", self._step)
-                if due := self._evaluation_due():
-                    self._timed("evaluation", self._evaluate)
-                stopped = self.gradients.device.agreed(bool(interrupted))
-                if not (stopped or due or time.monotonic() - saved >= self.rhythm.checkpoint_seconds):
-                    continue
-                self._timed("saving", self._save)
-                saved = time.monotonic()
-                if stopped:
+                if self.settle():
                     raise KeyboardInterrupt
+        self.end()
+        return self.state
+
+    def begin(self, interrupted: Sequence[int]) -> None:
+        """Make ready for the first step; `interrupted` has something in it as soon as training is to stop."""
+        self._interrupted, self._saved = interrupted, time.monotonic()
+
+    @property
+    def done(self) -> bool:
+        """Whether there is no step left."""
+        return self.state.ended is not None or self.state.step >= self.rhythm.total
+
+    def settle(self) -> bool:
+        """Evaluate after a step, and keep a checkpoint, where that is due; return whether training is to stop here."""
+        if due := self._evaluation_due():
+            self._timed("evaluation", self._evaluate)
+        stopped = self.gradients.device.agreed(bool(self._interrupted))
+        if stopped or due or time.monotonic() - self._saved >= self.rhythm.checkpoint_seconds:
+            self._timed("saving", self._save)
+            self._saved = time.monotonic()
+        return stopped
+
+    def end(self) -> None:
+        """Say that it is over."""
         self._tell("end", {})
-        return state
 
     def _step(self) -> None:
-        state, learner = self.state, self.learner
         start = time.monotonic()
+        self.open()
+        sums = self.gradients(self.learner, self.state.step, self.state.step / self.rhythm.total)
+        self.take(sums, time.monotonic() - start)
+
+    def open(self) -> None:
+        """Let learn what the next step is to change, and store what is frozen for it."""
+        state, learner = self.state, self.learner
         data, (epoch, place) = self.gradients.data, divmod(state.step, self.gradients.order.steps_per_epoch)
         if learner.open(state.step):
             if (line := learner.watch.decisions.line) > 0:
@@ -215,7 +162,13 @@ class Loop:
             self._fill(data.seen(epoch))
         elif place == 0 and data.views is not None:  # other views, which are stored as they come up
             self._fill(data.seen(epoch))
-        sums = self.gradients(learner, state.step, state.step / self.rhythm.total)
+
+    def take(self, sums: Mapping[str, float], spent: float) -> None:
+        """Take the step that the masters have the gradients of; `sums` are those of it, and `spent` the seconds before.
+
+        Raises DivergedError.
+        """
+        state, learner, start = self.state, self.learner, time.monotonic()
         if not math.isfinite(sums["total"]):
             raise DivergedError(
                 f"The loss is {sums['total']} at step {state.step + 1}: training has diverged; try a lower train.learning_rate."
@@ -224,7 +177,7 @@ class Loop:
         if sums["weight"] > 0:
             norm, rates = learner.step(state.step, sums["weight"])
             record = {"loss": sums["total"] / sums["weight"], "gradient_norm": norm, "learning_rates": rates}
-        seconds = time.monotonic() - start
+        seconds = spent + time.monotonic() - start
         state.step += 1
         state.examples += int(sums["examples"])
         state.tokens += int(sums["tokens"])

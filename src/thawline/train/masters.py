@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import final
 
@@ -10,6 +11,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from thawline.train.workers import Workers, side_by_side
+
+
+_ALIGNED = 64
+"""Bytes: torch's own tensors begin at multiples of this."""
 
 
 @final
@@ -37,6 +42,10 @@ class Masters:
                 if learned is None or name in learned or not torch.equal(parameter.data.to(whole.dtype), whole):
                     masters[name] = nn.Parameter(whole, requires_grad=parameter.requires_grad)
             self.named = masters
+        for name, parameter in self.named.items():
+            # What a file is mapped to begins anywhere, and by where it begins some kernels round.
+            if parameter.data_ptr() % _ALIGNED and (learned is None or name in learned):
+                parameter.data = parameter.data.clone()
         self._behind = {self.named[name]: parameter for name, parameter in self._model.items()}
 
     def open(self, learning: Collection[str]) -> None:
@@ -48,6 +57,34 @@ class Masters:
         names = [name for name in self._model if name in learning]
         self.learning = [self._model[name] for name in names]
         self.now = [self.named[name] for name in names]
+
+    def beside(self, values: Mapping[str, Tensor]) -> Masters:
+        """Return others that hold these values of some weights, in float32, and share the rest.
+
+        The model is left as it is: what computes with these values takes `weights`, or a model that they are `lent` to.
+        """
+        other = copy.copy(self)
+        model, named = dict(self._model), dict(self.named)
+        for name, value in values.items():
+            named[name] = nn.Parameter(value.clone())
+            plain = self.named[name] is self._model[name]
+            model[name] = named[name] if plain else nn.Parameter(value.to(self._model[name].dtype))
+        other._model, other.named = model, named
+        other._behind = {named[name]: parameter for name, parameter in model.items()}
+        other.learning, other.now, other._sums = [], [], {}
+        return other
+
+    @property
+    def weights(self) -> Mapping[str, nn.Parameter]:
+        """What is computed with, by name."""
+        return self._model
+
+    def lend(self, model: nn.Module) -> None:
+        """Copy what is computed with into another model."""
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if parameter is not self._model[name]:
+                    parameter.copy_(self._model[name])
 
     def add(self, gradients: Sequence[Tensor | None], workers: Workers | None = None) -> None:
         """Add the gradients of `learning`, in float32; None is a gradient of zero."""

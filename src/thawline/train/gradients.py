@@ -1,0 +1,97 @@
+"""The gradients of one step: sums over its micro-batches, of whatever learns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+from typing import final
+
+import numpy as np
+import torch
+
+from thawline.data.batch import on_grid
+from thawline.tasks.base import Objective, Step
+from thawline.tasks.supervised import Supervised
+from thawline.thaw.prefix import Prefix
+from thawline.train.device import Device
+from thawline.train.learner import Learner
+from thawline.train.steps import Order
+from thawline.train.trust import Part, Trust
+from thawline.train.workers import Workers
+from thawline.types import Batch, Loss
+
+SUMS = ("total", "weight", "examples", "tokens")
+"""What is summed over a step: of its micro-batches loss and weight, examples and tokens."""
+
+
+@final
+@dataclass(frozen=True)
+class Gradients:
+    """Computes the gradients of one step: micro-batch by micro-batch, sums and not means.
+
+    `workers` compute micro-batches side by side; their gradients are added up in one order, whoever is done first. `seed`, the
+    step and the place of a micro-batch in it decide every random number. What is frozen comes from `prefix`. With `whole` the
+    examples of a step run together, as far as `max_examples` lets them.
+    """
+
+    data: Supervised
+    order: Order
+    objective: Objective
+    max_examples: int
+    seed: int
+    device: Device
+    workers: Workers
+    prefix: Prefix
+    whole: bool = False
+    trust: Trust = field(default_factory=Trust)
+
+    def __call__(self, learner: Learner, step: int, progress: float) -> dict[str, float]:
+        """Leave Σ w·l's gradients with the masters; return sums of loss and weight, and counts of examples and tokens."""
+        sums = dict.fromkeys(SUMS, 0.0)
+        depth, workers = self.prefix.depth(learner.thaw_line), self.device.processes * self.workers.count
+        # Where little is left to compute, threads and micro-batches cost more than they gain.
+        head_only = depth == len(learner.stages) - 1
+        uncut = head_only or self.whole
+        parts = self.order.micro_batches(step, max_examples=self.max_examples, workers=0 if uncut else workers)
+        data = self.data.seen(step // self.order.steps_per_epoch)
+        if head_only:
+            self.prefix.ahead(data, self.order.examples(step), depth)
+
+        def part(item: tuple[int, np.ndarray], short: bool = False) -> Part:
+            place, indices = item
+            batch = self.batch(data, indices, hollow=depth > 0)
+            draws, replaying = self.device.draws(self.seed, step, place), self.prefix.replaying
+            with (
+                self.prefix.replicas.taken() as replica,
+                self.device.autocast(),
+                draws,
+                replaying(replica, data, indices, batch=batch, depth=depth, short=short),
+            ):
+                loss = self.objective(Step(replica.model, data.task, batch, progress))
+            # Not added to the parameters' own, which all workers share.
+            gradients = torch.autograd.grad(loss.total, learner.masters.learning, allow_unused=True)
+            return self.counts(loss, indices), gradients
+
+        shared = self.device.share(list(enumerate(parts)))
+        alone = (self.trust(partial(part, item)) for item in shared)
+        for counts, gradients in alone if head_only else self.workers.each(part, shared):
+            learner.masters.add(gradients, self.workers)
+            sums = {key: value + counts[key] for key, value in sums.items()}
+        return self.device.summed(learner.masters, sums)
+
+    def batch(self, data: Supervised, indices: np.ndarray, *, hollow: bool) -> Batch:
+        """Return some items as a batch of a length on the grid; `hollow` where stored outputs stand for them."""
+        length = int(on_grid(self.data.lengths[indices], self.order.longest).max())
+        return on_device((data.hollow if hollow else data.batch)(indices, length), self.device)
+
+    def counts(self, loss: Loss, indices: np.ndarray) -> dict[str, float]:
+        """Return what is summed over a step of one micro-batch."""
+        counts = (float(loss.total.detach()), float(loss.weight), len(indices), int(self.data.lengths[indices].sum()))
+        return dict(zip(SUMS, counts, strict=True))
+
+
+def on_device(batch: Batch, device: Device) -> Batch:
+    """Return a batch with its tensors on the device, numbers among the inputs in the dtype of the weights."""
+    targets = batch.targets.to(device.device) if batch.targets is not None else None
+    inputs = {name: device.taken(value) for name, value in batch.inputs.items()}
+    return Batch(inputs, targets, batch.weights.to(device.device), batch.ids, batch.items)

@@ -1,0 +1,132 @@
+"""Trials of a head that differ in their optimiser alone go side by side, and each comes to the bytes of its run alone."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import thawline as tl
+from families import folder_of
+from test_resume import wait_for
+from test_training import options
+from test_vary import SCRIPT, read, results, timeless, train, weights
+from thawline.recipe import recipe_from
+from thawline.run.abreast import alike
+from thawline.thaw.replay import Replay
+
+RATES = [1e-3, 3e-3, 1e-2, 3e-2]
+SIDE = "trials were trained side by side"
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THAWLINE_CACHE", str(tmp_path / "cache"))
+
+
+def abreast(folder: Path, **more: Any) -> tuple[Path, list[str]]:
+    told = list[str]()
+    return train(folder, told.append, **{"strategy": "head", "vary": {"lr": RATES}, **more}).folder, told
+
+
+def same(trial: Path, alone: Path) -> bool:
+    return timeless(trial) == timeless(alone) and weights(trial) == weights(alone)
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.parametrize("name", ["bert", "distilbert", "gpt2"])
+def test_each_is_its_run_alone(tmp_path: Path, name: str, bf16: bool) -> None:
+    more: dict[str, Any] = {"model": str(folder_of(name)), "bf16": bf16, "gradient_accumulation_steps": 2, "batch_size": 4}
+    folder, told = abreast(tmp_path / "run", **more)
+    # GPT-2's head reads the last position, which the tokens tell: the model's own code is needed.
+    assert any(f"3 more {SIDE}" in line for line in told) == (name != "gpt2")
+    for place in (1, 3):
+        alone = train(tmp_path / f"alone-{place}", strategy="head", lr=RATES[place], **more).folder
+        assert same(folder / "trials" / f"{place + 1:03}", alone)
+    best = int(read(folder / "trials.json")["best"]) - 1
+    assert results(folder) == results(train(tmp_path / "best", strategy="head", lr=RATES[best], **more).folder)
+
+
+def test_all_that_is_an_optimisers_own_may_differ(tmp_path: Path) -> None:
+    grid = {
+        "weight_decay": [0.0, 0.1],
+        "optim": ["adamw", "sgd"],
+        "lr_scheduler_type": ["linear", "cosine"],
+        "warmup_steps": [3],
+    }
+    folder, told = abreast(tmp_path / "run", vary=grid, lr=1e-2, epochs=1, max_grad_norm=0.1, warmup_steps=3)
+    assert any(f"7 more {SIDE}" in line for line in told)
+    for place, own in ((4, (0.1, "adamw", "linear")), (7, (0.1, "sgd", "cosine"))):
+        keys = dict(zip(("weight_decay", "optim", "lr_scheduler_type"), own, strict=True))
+        alone = train(
+            tmp_path / str(place), strategy="head", lr=1e-2, epochs=1, max_grad_norm=0.1, warmup_steps=3, **keys
+        ).folder
+        assert same(folder / "trials" / f"{place + 1:03}", alone)
+
+
+def test_what_training_is_told_of_each(tmp_path: Path) -> None:
+    folder, told = abreast(tmp_path / "run")
+    assert any("train.learning_rate=0.03: " in line for line in told)
+    for entry in read(folder / "trials.json")["trials"]:
+        home = folder / "trials" / entry["trial"]
+        assert {path.name for path in home.iterdir()} >= {"recipe.yaml", "decisions.json", "plan.json", "history.jsonl"}
+        found = read(home / "metrics.json")
+        assert found["train"]["seconds"] > 0 and found["validation"] == entry["validation"]
+        assert entry["state"] == "finished"
+
+
+def test_one_that_stops_early_or_diverges_leaves_the_others_alone(tmp_path: Path) -> None:
+    more: dict[str, Any] = {"optim": "sgd", "max_grad_norm": None, "epochs": 4, "early_stopping_patience": 1}
+    rates = [1e-3, 1e30, 1e-6, 1e-1]
+    folder, _ = abreast(tmp_path / "run", vary={"lr": rates}, **more)
+    assert [e["state"] for e in read(folder / "trials.json")["trials"]] == ["finished", "diverged", "finished", "finished"]
+    steps = {len(timeless(folder / "trials" / name)) for name in ("003", "004")}
+    for place in (2, 3):
+        alone = train(tmp_path / str(place), strategy="head", lr=rates[place], **more).folder
+        assert same(folder / "trials" / f"{place + 1:03}", alone)
+    assert steps
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_stopped_run_goes_on_to_the_same_bytes(tmp_path: Path, how: signal.Signals) -> None:
+    whole, _ = abreast(tmp_path / "whole", epochs=4)
+    folder = tmp_path / "run"
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    recipe = options(strategy="head", vary={"lr": RATES}, checkpoint_minutes=1e-6, epochs=4)
+    words = [sys.executable, "-c", SCRIPT, str(folder), json.dumps(recipe)]
+    process = subprocess.Popen(words, env=environment, stderr=subprocess.PIPE)
+    wait_for(folder / "trials" / "003" / "history.jsonl", 4, process)
+    process.send_signal(how)
+    process.communicate()
+    assert [e["state"] for e in read(folder / "trials.json")["trials"]] == ["finished", *["waiting"] * 3]
+    tl.resume(folder, say=lambda text: None, progress=False)
+    assert results(folder) == results(whole)
+    for name in ("002", "003", "004"):
+        assert same(folder / "trials" / name, whole / "trials" / name)
+
+
+def test_a_head_that_needs_its_own_code_goes_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = list[int]()
+    monkeypatch.setattr(Replay, "tape", lambda *given: tried.append(1))
+    folder, told = abreast(tmp_path / "run", epochs=1)
+    assert tried == [1] and not any(SIDE in line for line in told)
+    alone = train(tmp_path / "alone", strategy="head", lr=RATES[2], epochs=1).folder
+    assert same(folder / "trials" / "003", alone)
+
+
+@pytest.mark.parametrize("more", [{"strategy": "freeze(3)"}, {"regularize": ["l2(0.1)"]}, {"max_minutes": 5}])
+def test_others_are_trained_one_after_the_other(tmp_path: Path, more: dict[str, Any]) -> None:
+    _, told = abreast(tmp_path / "run", vary={"lr": RATES[:3]}, epochs=1, **more)
+    assert not any(SIDE in line for line in told)
+
+
+def test_alike() -> None:
+    plain = recipe_from({"data": "reviews.csv"})
+    assert alike(plain, recipe_from({"data": "reviews.csv", "train": {"lr": 0.5, "weight_decay": 0.3}}))
+    assert not alike(plain, recipe_from({"data": "reviews.csv", "train": {"seed": 7}}))
+    assert not alike(plain, recipe_from({"data": "reviews.csv", "strategy": "head"}))
+    assert not alike(plain, recipe_from({"data": "reviews.csv", "train": {"batch_size": 7}}))
