@@ -26,7 +26,7 @@ class Slot(NamedTuple):
 class _Operation(NamedTuple):
     function: Callable[..., Any]
     given: tuple[Any, ...]
-    spec: TreeSpec
+    spec: TreeSpec | None  # None: the leaves are the arguments
     made: tuple[int | None, ...]
 
 
@@ -55,8 +55,11 @@ class Tape:
         values: dict[int | None, Any] = {0: hidden}
         for function, given, spec, made in self.operations:
             leaves = [values[leaf.number] if type(leaf) is Slot else leaf for leaf in given]
-            args, kwargs = tree_unflatten(leaves, spec)
-            out = function(*args, **kwargs)
+            if spec is None:
+                out = function(*leaves)
+            else:
+                args, kwargs = tree_unflatten(leaves, spec)
+                out = function(*args, **kwargs)
             if len(made) == 1:
                 values[made[0]] = out
             else:
@@ -107,7 +110,8 @@ class Recorder(TorchFunctionMode):
             if isinstance(result, Tensor):
                 self._slots[id(result)] = len(self._alive)
                 self._alive.append(result)
-        self._operations.append(_Operation(func, named, spec, tuple(made)))
+        flat = spec == tree_flatten((tuple(leaves), {}))[1]
+        self._operations.append(_Operation(func, named, None if flat else spec, tuple(made)))
 
     def tape(self, output: Any) -> Tape | None:
         """Return the way to what the model returned."""

@@ -80,20 +80,29 @@ class Learner:
 
     def step(self, done: int, weight: float) -> tuple[float, dict[str, float]]:
         """Divide the summed gradients by `weight`, clip, and step at the rates after `done` steps; return norm and rates."""
-        rates = set_rates(self.optimizer, self.schedule(done))
-        moved = [(stage, p) for stage, p in self._parameters if p.grad is not None]
-        parameters = [parameter for _, parameter in moved]
+        parameters = self._moved()
         # Fused optimisers treat each tensor by itself, so that threads may share them; of others nothing is known.
         workers = self.workers if self.optimizer.defaults.get("fused") else None
-        norms = torch.empty(len(moved))
+        norms = torch.empty(len(parameters))
         for places, found in side_by_side(parameters, lambda places: _norms([parameters[i] for i in places]), workers):
             norms[places] = found
-        norm = float(torch.linalg.vector_norm(norms)) / weight
-        self.watch.see(done, [stage for stage, _ in moved], norms / weight)
-        clip = min(1.0, self.max_norm / (norm + 1e-6)) if self.max_norm else 1.0
-        side_by_side(parameters, lambda places: self._update([parameters[i] for i in places], clip / weight), workers)
+        norm, rates, factor = self._judged(done, weight, norms)
+        side_by_side(parameters, lambda places: self._update([parameters[i] for i in places], factor), workers)
         self.forget()
         return norm, rates
+
+    def _moved(self) -> list[nn.Parameter]:
+        return [parameter for _, parameter in self._parameters if parameter.grad is not None]
+
+    def _judged(self, done: int, weight: float, norms: Tensor) -> tuple[float, dict[str, float], float]:
+        """Return the norm of the gradient, the rates, and the factor that its sums are to be multiplied with."""
+        rates = set_rates(self.optimizer, self.schedule(done))
+        norm = float(torch.linalg.vector_norm(norms)) / weight
+        if self.watch.adaptation is not None:
+            stages = [stage for stage, parameter in self._parameters if parameter.grad is not None]
+            self.watch.see(done, stages, norms / weight)
+        clip = min(1.0, self.max_norm / (norm + 1e-6)) if self.max_norm else 1.0
+        return norm, rates, clip / weight
 
     def _update(self, parameters: Sequence[nn.Parameter], factor: float) -> None:
         torch._foreach_mul_([p.grad for p in parameters if p.grad is not None], factor)
@@ -140,3 +149,21 @@ class Learner:
 
 def _norms(parameters: Sequence[nn.Parameter]) -> Tensor:
     return torch.stack(torch._foreach_norm([p.grad for p in parameters if p.grad is not None])).float().cpu()
+
+
+def step_abreast(learners: Sequence[Learner], done: int, weights: Sequence[float]) -> list[tuple[float, dict[str, float]]]:
+    """Take one step of each learner, as `Learner.step` does, with operations that all of them share."""
+    moved = [learner._moved() for learner in learners]
+    every = [parameter for own in moved for parameter in own]
+    norms = iter(_norms(every).split([len(own) for own in moved]))
+    found, factors = list[tuple[float, dict[str, float]]](), list[float]()
+    for learner, weight, own in zip(learners, weights, moved, strict=True):
+        norm, rates, factor = learner._judged(done, weight, next(norms))
+        found.append((norm, rates))
+        factors += [factor] * len(own)
+    torch._foreach_mul_([parameter.grad for parameter in every if parameter.grad is not None], factors)
+    for learner, own in zip(learners, moved, strict=True):
+        learner.optimizer.step()
+        learner.masters.publish(own)
+        learner.forget()
+    return found

@@ -150,7 +150,9 @@ class Loop:
         start = time.monotonic()
         self.open()
         sums = self.gradients(self.learner, self.state.step, self.state.step / self.rhythm.total)
-        self.take(sums, time.monotonic() - start)
+        self.refuse(sums)
+        stepped = self.learner.step(self.state.step, sums["weight"]) if sums["weight"] > 0 else None
+        self.take(sums, stepped, time.monotonic() - start)
 
     def open(self) -> None:
         """Let learn what the next step is to change, and store what is frozen for it."""
@@ -163,21 +165,21 @@ class Loop:
         elif place == 0 and data.views is not None:  # other views, which are stored as they come up
             self._fill(data.seen(epoch))
 
-    def take(self, sums: Mapping[str, float], spent: float) -> None:
-        """Take the step that the masters have the gradients of; `sums` are those of it, and `spent` the seconds before.
-
-        Raises DivergedError.
-        """
-        state, learner, start = self.state, self.learner, time.monotonic()
+    def refuse(self, sums: Mapping[str, float]) -> None:
+        """Raise DivergedError where the sums of a step say so."""
         if not math.isfinite(sums["total"]):
             raise DivergedError(
-                f"The loss is {sums['total']} at step {state.step + 1}: training has diverged; try a lower train.learning_rate."
+                f"The loss is {sums['total']} at step {self.state.step + 1}: training has diverged; "
+                "try a lower train.learning_rate."
             )
+
+    def take(self, sums: Mapping[str, float], stepped: tuple[float, dict[str, float]] | None, seconds: float) -> None:
+        """Take note of a step: its sums, its gradient's norm and its rates (None where it was left out), and its seconds."""
+        state, learner = self.state, self.learner
         record: dict[str, Any] = {"skipped": True}
-        if sums["weight"] > 0:
-            norm, rates = learner.step(state.step, sums["weight"])
+        if stepped is not None:
+            norm, rates = stepped
             record = {"loss": sums["total"] / sums["weight"], "gradient_norm": norm, "learning_rates": rates}
-        seconds = spent + time.monotonic() - start
         state.step += 1
         state.examples += int(sums["examples"])
         state.tokens += int(sums["tokens"])

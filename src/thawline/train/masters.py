@@ -12,7 +12,6 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from thawline.train.workers import Workers, side_by_side
 
-
 _ALIGNED = 64
 """Bytes: torch's own tensors begin at multiples of this."""
 

@@ -14,6 +14,7 @@ from thawline.tasks.base import Step
 from thawline.thaw.tape import Tape
 from thawline.train.device import interrupts
 from thawline.train.gradients import SUMS
+from thawline.train.learner import step_abreast
 from thawline.train.loop import Loop
 
 
@@ -64,15 +65,23 @@ class Together:
         start = time.monotonic()
         for loop in active:
             loop.open()
-        found = self._gradients(active)
-        shared = (time.monotonic() - start) / len(active)
-        for loop, sums in zip(active, found, strict=True):
-            start = time.monotonic()
+        sums = dict(zip(active, self._gradients(active), strict=True))
+        for loop in active:
             try:
-                loop.take(sums, shared)
+                loop.refuse(sums[loop])
             except DivergedError as error:
                 self.faults[loop] = error
-            loop.state.seconds["train"] += shared + time.monotonic() - start
+        going = [loop for loop in active if loop not in self.faults]
+        moving = [loop for loop in going if sums[loop]["weight"] > 0]
+        weights = [sums[loop]["weight"] for loop in moving]
+        done = step_abreast([loop.learner for loop in moving], active[0].state.step, weights) if moving else []
+        stepped = dict(zip(moving, done, strict=True))
+        seconds = (time.monotonic() - start) / len(active)
+        for loop in going:
+            loop.take(sums[loop], stepped.get(loop), seconds)
+        each = (time.monotonic() - start) / len(active)
+        for loop in active:
+            loop.state.seconds["train"] += each
 
     def _gradients(self, active: Sequence[Loop]) -> list[Mapping[str, float]]:
         """Leave every loop's gradients with its masters, and return its sums."""
