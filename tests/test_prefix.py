@@ -1,6 +1,7 @@
 """The frozen prefix: apart from the rest, in a shape of its own, the same bits stored or not, cold or warm."""
 
 import json
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +20,7 @@ from thawline.thaw.cost import Measured, outlook
 from thawline.thaw.prefix import Below, Prefix
 from thawline.thaw.replicas import Replicas
 from thawline.thaw.store import Bandwidth
+from thawline.train.gradients import Gradients
 
 STORED = {"features": True}
 
@@ -49,6 +51,20 @@ def test_stored_is_computed_is_warm(tmp_path: Path, strategy: str, bf16: bool) -
     run(tmp_path / "warm", store=STORED, **plain)
     assert weights(tmp_path / "off") == weights(tmp_path / "cold") == weights(tmp_path / "warm")
     assert evaluations(tmp_path / "off") == evaluations(tmp_path / "cold") == evaluations(tmp_path / "warm")
+
+
+@pytest.mark.parametrize("strategy", ["head", "freeze(3)", "gradual(full, until=0.8)", "adaptive(full, after=0.2, change=1)"])
+def test_steps_ahead_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strategy: str) -> None:
+    """What is not stored is computed for several steps at once, in fewer passes, and comes to the same bits."""
+    plain, passes = {"strategy": strategy, "epochs": 3, "store": {"features": False}}, list[int]()
+    groups_of = Prefix._groups
+    monkeypatch.setattr(Prefix, "_groups", lambda *given, **more: passes.append(0) or groups_of(*given, **more))
+    run(tmp_path / "ahead", **plain)
+    few = len(passes)
+    monkeypatch.setattr("thawline.run.assemble.Gradients", partial(Gradients, ahead=1))
+    run(tmp_path / "each", **plain)
+    assert weights(tmp_path / "ahead") == weights(tmp_path / "each")
+    assert few < len(passes) - few
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])

@@ -149,7 +149,7 @@ def _lines(loop: Loop, steps: int) -> list[tuple[int, int]]:
 
 
 def _step_seconds(loop: Loop, first: int, count: int) -> float:
-    learner, gradients = loop.learner, loop.gradients
+    learner, gradients = loop.learner, replace(loop.gradients, ahead=0)
     learner.open(first)
     numbers = spread(gradients.order, count)
     some = np.concatenate([gradients.order.examples(number) for number in numbers])

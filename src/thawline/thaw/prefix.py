@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from hashlib import blake2b
+from itertools import islice
 from typing import Any, NamedTuple, Protocol, final
 
 import numpy as np
@@ -72,6 +73,7 @@ class Prefix:
         self._autocast, self._each, self._say, self._lock = autocast, each, say, threading.Lock()
         self._dtypes: dict[int, torch.dtype] = {}
         self._ahead: dict[tuple[int, bytes], Tensor] = {}
+        self._ahead_seconds = 0.0
         self._wholes: list[tuple[Sequence[bytes], bytes, Tensor | None]] = []
         self._building = threading.Lock()
         self._thread = threading.get_ident()
@@ -153,14 +155,29 @@ class Prefix:
             keys[place] = blake2b(keys[place] + f"{most}".encode(), digest_size=16).digest()
         return keys
 
-    def ahead(self, data: Data, indices: np.ndarray, depth: int) -> None:
-        """Compute now, in all threads, what replaying these examples next will need and is not stored."""
-        self._ahead = {}
+    def ahead(self, data: Data, steps: Iterable[np.ndarray], depth: int, *, anew: bool = False) -> None:
+        """Compute now, in all threads, what replaying the next examples will need and is not stored.
+
+        `steps` are the examples of the next steps, of this one first. So many of them are computed at once as take little
+        memory and no more than a second: batches of one shape are fuller then. With `anew` nothing is known of what was
+        computed before.
+        """
+        if anew or depth in self.below.shelves:
+            self._ahead = {}
         if depth in self.below.shelves:
             return
+        coming = iter(steps)
+        now = next(coming)
+        if all((depth, data.digests[i]) in self._ahead for i in now):
+            return
+        known = sum(row.nbytes for row in self._ahead.values())
+        share = max(known / _IN_MEMORY, self._ahead_seconds) / max(1, len(self._ahead)) * len(now)  # of one step
+        some = np.unique(np.concatenate([now, *islice(coming, max(0, int(1 / share) - 1) if known else 0)]))
+        self._ahead, start = {}, time.perf_counter()
         with self._clocked():
-            for group, rows in self._side_by_side(data, indices, depth):
+            for group, rows in self._side_by_side(data, some, depth):
                 self._ahead |= {(depth, data.digests[i]): row for i, row in zip(group.indices, rows, strict=True)}
+        self._ahead_seconds = time.perf_counter() - start
 
     def _side_by_side(
         self, data: Data, indices: Sequence[int] | np.ndarray, depth: int

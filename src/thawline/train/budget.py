@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -47,7 +48,7 @@ class Spent(NamedTuple):
 def step_seconds(learner: Learner, gradients: Gradients, rhythm: Rhythm) -> Spent:
     """Measure the seconds of a step by computing gradients that are thrown away; the weights stay as they are."""
     learner.open(rhythm.total)  # the end of training is where most is learning
-    prefix, start = gradients.prefix, time.monotonic()
+    gradients, prefix, start = replace(gradients, ahead=0), gradients.prefix, time.monotonic()
     before = prefix.seconds
 
     def step(number: int) -> None:

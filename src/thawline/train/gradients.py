@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import final
@@ -31,7 +32,8 @@ class Gradients:
 
     `workers` compute micro-batches side by side; their gradients are added up in one order, whoever is done first. `seed`, the
     step and the place of a micro-batch in it decide every random number. What is frozen comes from `prefix`. With `whole` the
-    examples of a step run together, as far as `max_examples` lets them.
+    examples of a step run together, as far as `max_examples` lets them. What is not stored of the frozen part is computed for
+    up to `ahead` steps at once; with 0 a step does not profit from the one before, as where steps are measured.
     """
 
     data: Supervised
@@ -44,6 +46,7 @@ class Gradients:
     prefix: Prefix
     whole: bool = False
     trust: Trust = field(default_factory=Trust)
+    ahead: int = 16
 
     def __call__(self, learner: Learner, step: int, progress: float) -> dict[str, float]:
         """Leave Σ w·l's gradients with the masters; return sums of loss and weight, and counts of examples and tokens."""
@@ -54,8 +57,8 @@ class Gradients:
         uncut = head_only or self.whole
         parts = self.order.micro_batches(step, max_examples=self.max_examples, workers=0 if uncut else workers)
         data = self.data.seen(step // self.order.steps_per_epoch)
-        if head_only:
-            self.prefix.ahead(data, self.order.examples(step), depth)
+        if depth and (head_only or self.device.processes == 1):
+            self.prefix.ahead(data, self.coming(learner, step), depth, anew=self.ahead == 0)
 
         def part(item: tuple[int, np.ndarray], short: bool = False) -> Part:
             place, indices = item
@@ -78,6 +81,14 @@ class Gradients:
             learner.masters.add(gradients, self.workers)
             sums = {key: value + counts[key] for key, value in sums.items()}
         return self.device.summed(learner.masters, sums)
+
+    def coming(self, learner: Learner, step: int) -> Iterator[np.ndarray]:
+        """Yield the examples of this step and of those after it that find the same stored, as far as that is known."""
+        per_epoch, total = self.order.steps_per_epoch, learner.schedule.total
+        for number in range(step, min(step + max(1, self.ahead), (step // per_epoch + 1) * per_epoch, max(total, step + 1))):
+            if number > step and not learner.learns_the_same(number):
+                return
+            yield self.order.examples(number)
 
     def batch(self, data: Supervised, indices: np.ndarray, *, hollow: bool) -> Batch:
         """Return some items as a batch of a length on the grid; `hollow` where stored outputs stand for them."""

@@ -58,7 +58,7 @@ class Learner:
         Returns whether anything changed. What has settled is frozen for good, so its optimiser's state goes too.
         """
         line = self.watch.line(step)
-        active = frozenset(i for i in self.strategy.active(self.groups, step / self.schedule.total) if i >= line)
+        active = self._active_at(step)
         if active == self._active:
             return False
         self._active = active
@@ -74,6 +74,14 @@ class Learner:
         for name in self._learning(frozenset(range(line))):
             self.optimizer.state.pop(self.masters.named[name], None)
         return True
+
+    def learns_the_same(self, step: int) -> bool:
+        """Whether the stages that learn now will at another step, unless the strategy decides otherwise until then."""
+        return self._active_at(step) == self._active
+
+    def _active_at(self, step: int) -> frozenset[int]:
+        line = self.watch.decisions.line
+        return frozenset(i for i in self.strategy.active(self.groups, step / self.schedule.total) if i >= line)
 
     def _learning(self, active: frozenset[int]) -> frozenset[str]:
         return frozenset(n for g in self.groups if g.stage in active for n in g.parameters)

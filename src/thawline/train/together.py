@@ -88,6 +88,7 @@ class Together:
         gradients, state, learner = active[0].gradients, active[0].state, active[0].learner
         order, device, step = gradients.order, gradients.device, state.step
         data, depth = gradients.data.seen(step // order.steps_per_epoch), gradients.prefix.depth(learner.thaw_line)
+        gradients.prefix.ahead(data, gradients.coming(learner, step), depth)
         sums = [dict.fromkeys(SUMS, 0.0) for _ in active]
         for place, indices in enumerate(order.micro_batches(step, max_examples=gradients.max_examples, workers=0)):
             batch = gradients.batch(data, indices, hollow=True)
