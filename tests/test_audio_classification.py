@@ -9,6 +9,7 @@ import soundfile
 import torch
 import transformers
 
+import thawline as tl
 from spoken import LABELS, RATE, clip, folder_of, trained, value, wav2vec2, whisper
 from stored import stored_of
 from thawline.errors import UserError
@@ -251,6 +252,9 @@ def test_recordings_that_are_too_short_are_left_out_by_name(name: str, models: d
         assert any(f"{split}_short.wav is too short: 0 samples" in line and f"left out of {split}" in line for line in said)
     assert run.metrics["test"]["n"] == 12
     assert len(run.predict(str(folder / "test.csv"))) == 12
+    said.clear()
+    found = tl.features(models[name], folder / "test.csv", say=said.append, progress=False)
+    assert len(found) == 12 and any("test_short.wav is too short" in line for line in said)
 
 
 def test_folds_without_what_is_too_short(models: dict[str, str], tmp_path: Path) -> None:

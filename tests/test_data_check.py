@@ -8,9 +8,11 @@ import pytest
 
 from thawline.data.check import stop_on, truncation
 from thawline.data.dataset import Dataset, Options, load, load_one
+from thawline.data.readable import left_out
 from thawline.data.weights import class_weights
 from thawline.errors import DataError
-from thawline.types import Finding
+from thawline.run.prepare import tell
+from thawline.types import LISTED, Finding
 
 KNOWN = {"sst2": 2, "trec6": 10, "banking77": 6, "stsb": 7, "chnsenticorp_hotel": 0}
 
@@ -177,3 +179,14 @@ def test_data_for_a_trained_model(shared: Path, tmp_path: Path, cache: Path) -> 
     pairs = load(shared / "data" / "stsb", cache=cache).columns
     with pytest.raises(DataError, match="no column sentence1 or sentence2"):
         load_one(tmp_path / "new.csv", pairs, cache=cache)
+
+
+def test_of_many_files_that_cannot_be_read_all_are_listed_and_some_are_told() -> None:
+    faults = [(place, f"{place}.png is empty.") for place in range(25)]
+    mask, found = left_out(faults, 30, split="train", noun="pictures")
+    assert mask.sum() == 5
+    assert [finding.level for finding in found] == ["warning"] * 20 + [LISTED] * 5 + ["warning"]
+    assert "24.png is empty. It is left out of train." in [finding.text for finding in found]
+    told = list[str]()
+    tell(found, told.append)
+    assert len(told) == 21 and told[-1] == "warning: 5 more pictures of train are left out likewise."

@@ -63,8 +63,12 @@ class Loss(NamedTuple):
     outputs: Any
 
 
+LISTED = "listed"
+"""The level of a finding that is written down and not told, since there are many like it."""
+
+
 class Finding(NamedTuple):
-    """One line of a check: `level` is "note", "warning" or "stop"; `name` is what docs/guides/data.md calls it."""
+    """One line of a check: `level` is "note", "warning", "stop" or LISTED; `name` is what docs/guides/data.md calls it."""
 
     level: str
     name: str

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from thawline.cli.show import say
 from thawline.errors import DataError, UserError
+from thawline.types import LISTED
 
 _HEAD = """\
 # thawline recipe for {data}
@@ -40,7 +41,7 @@ def template(data: str) -> str:
     recipe = recipe_from({"data": {"path": data}})
     dataset = dataset_of(recipe)
     for finding in dataset.findings:
-        if finding.level != "note":
+        if finding.level not in ("note", LISTED):
             say(f"{finding.level}: {finding.text}")
     columns = dataset.columns
     if columns.problem == "unlabelled":

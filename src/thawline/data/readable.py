@@ -11,9 +11,9 @@ from thawline.data.divide import Parts
 from thawline.data.examples import FILES, Examples
 from thawline.data.inputs import INPUTS, Fault
 from thawline.errors import DataError
-from thawline.types import Finding
+from thawline.types import LISTED, Finding
 
-_NAMED = 20  # by name in each split; of more only the number is told
+_NAMED = 20  # told by name in each split; of the others the number is, and data.json lists them
 
 
 def readable(parts: Parts, columns: Columns) -> tuple[Parts, list[Finding]]:
@@ -36,7 +36,11 @@ def left_out(faults: Sequence[Fault], total: int, *, split: str, noun: str) -> t
     'b.png is empty. It is left out of train.'
     """
     where = "the data" if split == "all" else split
-    found = [Finding("warning", "unreadable", f"{reason} It is left out of {where}.") for _, reason in faults[:_NAMED]]
+    levels = ["warning" if place < _NAMED else LISTED for place in range(len(faults))]
+    found = [
+        Finding(level, "unreadable", f"{reason} It is left out of {where}.")
+        for level, (_, reason) in zip(levels, faults, strict=True)
+    ]
     if len(faults) > _NAMED:
         found.append(Finding("warning", "unreadable", f"{len(faults) - _NAMED} more {noun} of {where} are left out likewise."))
     if faults and len(faults) == total:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from thawline.errors import ModelError
+from thawline.errors import ModelError, UserError, did_you_mean
 from thawline.models.strands import single_stranded
 from thawline.models.trace import Call, trace
 
@@ -166,3 +166,17 @@ def _stage_of_parameters(model: nn.Module, modules: dict[str, int]) -> dict[str,
         for parameter in module.parameters(recurse=False):
             lowest[parameter] = min(modules[name], lowest.get(parameter, modules[name]))
     return {name: lowest[parameter] for name, parameter in model.named_parameters()}
+
+
+def depth_of(stages: Stages, stage: int | str | None) -> int:
+    """Return how many stages lie below `stage`, a number or a name; None is the head. Raises UserError for another."""
+    names = [one.name for one in stages]
+    if stage is None:
+        return len(names) - 1
+    number = int(stage) if str(stage).isascii() and str(stage).isdigit() else -1
+    number = names.index(str(stage)) if str(stage) in names else number
+    if not 1 <= number < len(names):
+        known = ", ".join(f"{place} ({name})" for place, name in enumerate(names) if place)
+        hint = did_you_mean(str(stage), names[1:]) or "."
+        raise UserError(f"There is no stage {stage!r} with others below it{hint} Stages: {known}.")
+    return number

@@ -23,6 +23,7 @@ from thawline.run.finish import evaluated, keep_analysis, write_report
 from thawline.run.folder import RunFolder
 from thawline.run.kept import learned_from, set_name
 from thawline.run.predictor import SavedModel
+from thawline.run.prepare import tell
 from thawline.train.observe import filling
 from thawline.train.observe import say as say_aloud
 from thawline.types import Example, Prediction
@@ -87,8 +88,7 @@ class Run:
         cache = cache_of(self.recipe)
         rows, findings = load_one(data, columns, encoding=self.recipe.data.encoding, labelled=labelled, cache=cache)
         rows, left = without(rows, self.model.unfit(rows), split="all", noun=INPUTS[columns.kind].noun)
-        for finding in (*findings, *left):
-            say(f"{finding.level}: {finding.text}")
+        tell((*findings, *left), say)
         return rows
 
     def stream(self, examples: Sequence[Example], told: Callable[[int], object] = lambda done: None) -> Iterator[Prediction]:

@@ -20,8 +20,9 @@ from thawline.data.dataset import Dataset, load_one, understood
 from thawline.data.examples import CANONICAL, Examples
 from thawline.data.inputs import INPUTS
 from thawline.data.read import read
-from thawline.errors import DataError, ModelError, RunError, UserError, did_you_mean
-from thawline.models.stages import Stages
+from thawline.data.readable import left_out
+from thawline.errors import ModelError, RunError, UserError, did_you_mean
+from thawline.models.stages import Stages, depth_of
 from thawline.recipe import Recipe, recipe_from
 from thawline.run.assemble import Assembled, Decisions, decide, loaded
 from thawline.run.below import bare_prefix, cuts_of, shelf_of, store_of
@@ -174,7 +175,7 @@ def features_of_examples(recipe: Recipe, sets: Sequence[Examples], columns: Colu
 
 def _features(origin: _Origin, rows: _Rows, *, wanted: Wanted, say: Say) -> Features:
     device = device_of(origin.recipe)
-    prepared = _prepared(origin, rows, say)
+    prepared, rows = _prepared(origin, rows, say)
     found, stages = loaded(prepared, say)
     depth = depth_of(stages, wanted.stage)
     assembled = Assembled(prepared.recipe, found, stages, *_below(stages, depth))
@@ -203,20 +204,6 @@ def write(features: Features, path: Path, told: Callable[[int], object] = lambda
             writer.write_batch(batch)
 
 
-def depth_of(stages: Stages, stage: int | str | None) -> int:
-    """Return how many stages lie below `stage`, a number or a name; None is the head. Raises UserError for another."""
-    names = [one.name for one in stages]
-    if stage is None:
-        return len(names) - 1
-    number = int(stage) if str(stage).isascii() and str(stage).isdigit() else -1
-    number = names.index(str(stage)) if str(stage) in names else number
-    if not 1 <= number < len(names):
-        known = ", ".join(f"{place} ({name})" for place, name in enumerate(names) if place)
-        hint = did_you_mean(str(stage), names[1:]) or "."
-        raise UserError(f"There is no stage {stage!r} with others below it{hint} Stages: {known}.")
-    return number
-
-
 def _below(stages: Stages, depth: int) -> tuple[Strategy, tuple[Group, ...]]:
     """Return a strategy that freezes what lies below a depth, and its groups."""
     groups = (Group(depth, stages[depth].parameters),)
@@ -240,14 +227,18 @@ def _with(recipe: Recipe, given: Given) -> Recipe:
     return recipe_from(recipe, **given) if isinstance(given, Mapping) else recipe_from(recipe, given)
 
 
-def _prepared(origin: _Origin, given: _Rows, say: Say) -> Prepared:
-    """Return encoded examples as what a run would be prepared from."""
+def _prepared(origin: _Origin, given: _Rows, say: Say) -> tuple[Prepared, _Rows]:
+    """Return encoded examples as what a run would be prepared from, and the rows of them: what a model cannot take is gone."""
     recipe, rows, columns = origin.recipe, given.examples, given.columns
     recipe = with_task(recipe, replace(columns, target=INPUTS[columns.kind].target))
     kind = task_class(recipe.task.name)
     config, processor, length = processor_of(recipe, kind, {"train": rows}, say=say)
     if unfit := kind.unfit(processor, config, rows):
-        raise DataError(unfit[0][1])
+        mask, told = left_out(unfit, len(rows), split="all", noun=INPUTS[columns.kind].noun)
+        tell(told, say)
+        beside = {name: column.filter(pa.array(mask)) for name, column in given.beside.items()}
+        given = _Rows(rows.select(mask), columns, beside)
+        rows = given.examples
     labels = [config.id2label[i] for i in range(config.num_labels)]  # so that the head is loaded as it is
     task = kind(  # type: ignore[call-arg]
         processor, problem="single_label_classification", labels=labels, max_length=length
@@ -257,7 +248,7 @@ def _prepared(origin: _Origin, given: _Rows, say: Say) -> Prepared:
     tell(filter(None, [truncation(items.items.full_lengths, length)] if length else []), say)  # type: ignore[union-attr]
     recipe = recipe_from(recipe, data={"max_length": length} if length else {})
     dataset = Dataset({"train": rows}, columns, (), "features", rows.fingerprint)
-    return Prepared(recipe, dataset, task, {"train": items}, config, processor, ())
+    return Prepared(recipe, dataset, task, {"train": items}, config, processor, ()), given
 
 
 def _rows(origin: _Origin, data: Any, say: Say) -> _Rows:

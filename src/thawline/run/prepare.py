@@ -28,7 +28,7 @@ from thawline.tasks.base import Fitting, Task, own_options, task_class, task_for
 from thawline.tasks.supervised import Supervised, Views
 from thawline.train.optimizers import optimizer_class
 from thawline.train.schedule import check_schedule
-from thawline.types import Finding
+from thawline.types import LISTED, Finding
 
 Say = Callable[[str], None]
 
@@ -57,7 +57,7 @@ def tell(findings: Iterable[Finding], say: Say) -> None:
     """Say what was found; raises DataError where training must stop."""
     found = tuple(findings)
     for finding in found:
-        if finding.level != "stop":
+        if finding.level not in ("stop", LISTED):
             say(f"{finding.level}: {finding.text}")
     stop_on(found)
 

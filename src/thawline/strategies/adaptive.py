@@ -16,7 +16,7 @@ _WEIGHT = 0.5
 """Of the newest part of the training in the smoothed norm that the next one is compared with."""
 
 
-def adaptive(base: Strategy | str, *, after: float = 0.2, most: float = 0.5, change: float = 0.3) -> Strategy:
+def adaptive(base: Strategy | str, *, after: float = 0.5, most: float = 0.7, change: float = 0.3) -> Strategy:
     """Freeze the stages that `base` trains from the bottom up, each once it and all below it have settled; none ever thaws.
 
     Training is looked at in 20 equal parts. In each the geometric mean norm of a stage's gradient is compared with the smoothed
@@ -28,8 +28,8 @@ def adaptive(base: Strategy | str, *, after: float = 0.2, most: float = 0.5, cha
     active layers, so that about half of them settle at any time, whatever they do; a bound on the change itself does not.
 
     >>> from thawline.strategies.what import full
-    >>> adaptive(full(), most=0.7).spec
-    'adaptive(full, after=0.2, most=0.7, change=0.3)'
+    >>> adaptive(full(), most=0.4).spec
+    'adaptive(full, after=0.5, most=0.4, change=0.3)'
 
     Raises UserError where a number is out of range, where `base` decides while training itself, or trains one stage only.
     """
