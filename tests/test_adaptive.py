@@ -50,11 +50,11 @@ def even(value: float = 1.0, blocks: int = 4) -> dict[int, float]:
 
 def test_settled_stages_freeze_from_the_bottom_up_to_most() -> None:
     still = [even()] * 10
-    assert told("adaptive(full, after=0)", still) == [0, *[3] * 9]  # the first is what the next is compared with
+    assert told("adaptive(full, after=0)", still) == [0, *[4] * 9]  # the first is what the next is compared with
     assert told("adaptive(full, after=0, most=1.0)", still)[-1] == 5  # the head learns on
     assert told("adaptive(full, after=0, most=0)", still) == [0] * 10
     assert told("adaptive(freeze(2), after=0, most=1.0)", still)[-1] == 5
-    assert told("adaptive(full, after=0.55)", still) == [0] * 5 + [3] * 5
+    assert told("adaptive(full, after=0.55)", still) == [0] * 5 + [4] * 5
 
 
 def test_what_still_changes_keeps_itself_and_all_above_open() -> None:
@@ -67,7 +67,7 @@ def test_what_still_changes_keeps_itself_and_all_above_open() -> None:
 
 
 def test_change_is_a_share_of_the_smoothed_norm() -> None:
-    for spec, line in (("adaptive(full, after=0, change=0.3)", 0), ("adaptive(full, after=0, change=0.5)", 3)):
+    for spec, line in (("adaptive(full, after=0, change=0.3)", 0), ("adaptive(full, after=0, change=0.5)", 4)):
         assert told(spec, [even(1.0), even(1.4)]) == [0, line]
         assert told(spec, [even(1.4), even(1.0)]) == [0, line]
 
@@ -75,7 +75,7 @@ def test_change_is_a_share_of_the_smoothed_norm() -> None:
 def test_what_has_not_opened_yet_has_not_settled() -> None:
     """Inside gradual the bottom opens last, so nothing freezes before it has learned."""
     opening = [dict.fromkeys(range(max(0, 5 - place), 6), 1.0) for place in range(10)]
-    assert told("gradual(adaptive(full, after=0), until=0.5)", opening) == [0] * 6 + [3] * 4
+    assert told("gradual(adaptive(full, after=0), until=0.5)", opening) == [0] * 6 + [4] * 4
 
 
 @given(some.lists(some.dictionaries(some.integers(0, 5), some.floats(1e-6, 1e6)), max_size=30), some.floats(0, 1))
