@@ -12,6 +12,8 @@ import transformers
 import thawline as tl
 from spoken import LABELS, RATE, clip, folder_of, trained, value, wav2vec2, whisper
 from stored import stored_of
+from thawline.data.encoded import length_of
+from thawline.data.sounds import sound
 from thawline.errors import UserError
 from thawline.models.load import load_config, load_model, load_processor, quiet
 from thawline.run.folder import RunFolder
@@ -289,3 +291,17 @@ def test_a_long_recording_in_a_test_set_is_told(models: dict[str, str], tmp_path
     run, said = trained(data, models["whisper"], tmp_path / "run", strategy="head")
     assert any("1 of 4 recordings in test are longer than 4 s" in line for line in said)
     assert run.metrics["test"]["n"] == 4
+
+
+def test_what_fills_up_a_spectrogram_is_not_kept() -> None:
+    extractor = transformers.ASTFeatureExtractor(num_mel_bins=64, max_length=200)
+    task = AudioClassification(extractor, problem=SINGLE, labels=LABELS)
+    clips = [clip(0, 0.8), clip(1, 3.0)]
+    items = task.encode([{"id": str(n), "audio": value(samples)} for n, samples in enumerate(clips)])
+    plain = extractor(sound(value(clips[0]), RATE), sampling_rate=RATE)
+    frames = [len(item["features"]) for item in items]
+    assert frames[0] < 110 and len(items) == 3 and frames[1] == 200  # two seconds at once, the third in a piece of its own
+    assert {length_of(item) for item in items} == {200}
+    found = task.collate(items).inputs["input_values"].numpy()
+    assert found.shape == (3, 200, 64)
+    assert np.array_equal(found[0], plain["input_values"][0])

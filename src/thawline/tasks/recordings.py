@@ -188,8 +188,12 @@ class Hearing:
         found = self.extractor(samples, sampling_rate=self.rate, return_tensors="np")
         features = np.asarray(found[self.name][0], np.float32)
         if not self._windowed:
-            real = features[: int(found["attention_mask"][0].sum())] if "attention_mask" in found else features
-            return {"features": real, **self._counted(real)}
+            if "attention_mask" in found or features.ndim == 1 or len(features) != getattr(self.extractor, "max_length", None):
+                real = features[: int(found["attention_mask"][0].sum())] if "attention_mask" in found else features
+                return {"features": real, **self._counted(real)}
+            frames = _unfilled(features)
+            kept = np.ascontiguousarray(features[:frames])
+            return {"features": kept, "fill": features[-1:, 0].copy(), **self._counted(features)}
         # A frame is of n_fft samples around its place.
         frames = min(features.shape[1], math.ceil((len(samples) + self.extractor.n_fft / 2) / self.extractor.hop_length))
         fill = features[0, -1] if frames < features.shape[1] else features.min()
@@ -204,6 +208,11 @@ class Hearing:
 
     def inputs(self, heard: Sequence[Item]) -> dict[str, Tensor]:
         """Return features as the model takes them, filled up to its window or to the longest."""
+        if not self._windowed and "fill" in heard[0]:
+            whole = np.empty((len(heard), self.extractor.max_length, heard[0]["features"].shape[1]), np.float32)
+            for row, item in zip(whole, heard, strict=True):
+                row[: len(item["features"])], row[len(item["features"]) :] = item["features"], item["fill"]
+            return {self.name: torch.from_numpy(whole)}
         if not self._windowed:
             rows = [np.asarray(item["features"]) for item in heard]
             masked = True if rows[0].ndim == 1 else None
@@ -244,6 +253,16 @@ class Hearing:
             found = model(**{self.name: values[places, :size]}, **options).logits
             rows |= dict(zip(places, found, strict=True))
         return SequenceClassifierOutput(logits=pad_sequence([rows[place] for place in range(len(sizes))], batch_first=True))
+
+
+def _unfilled(features: np.ndarray) -> int:
+    """Return how many frames of features [frames, bands] there are without those of one number that fill up their end.
+
+    >>> _unfilled(np.array([[1.0, 2.0], [0.5, 0.5], [0.5, 0.5]])), _unfilled(np.array([[0.5, 0.5], [1.0, 2.0]]))
+    (1, 2)
+    """
+    others = np.flatnonzero((features != features[-1, 0]).any(1))
+    return int(others[-1]) + 1 if len(others) else 1
 
 
 def pieces(samples: Samples, most: int, rate: int) -> list[Samples]:
