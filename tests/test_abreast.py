@@ -18,6 +18,7 @@ from test_vary import SCRIPT, read, results, timeless, train, weights
 from thawline.recipe import recipe_from
 from thawline.run.abreast import alike
 from thawline.thaw.replay import Replay
+from thawline.train.checkpoint import Checkpoints
 
 RATES = [1e-3, 3e-3, 1e-2, 3e-2]
 SIDE = "trials were trained side by side"
@@ -107,6 +108,34 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(tmp_path: Path, how: signal.Sig
     assert results(folder) == results(whole)
     for name in ("002", "003", "004"):
         assert same(folder / "trials" / name, whole / "trials" / name)
+
+
+def test_those_that_a_kill_left_behind_catch_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed while checkpoints were kept: one trial has that of a later step than the others."""
+    whole, _ = abreast(tmp_path / "whole", epochs=4)
+
+    class Killed(BaseException):
+        pass
+
+    def save(self: Checkpoints, step: int, *given: Any, **more: Any) -> None:
+        if step == 9 and "trials/004" in str(self.folder):
+            raise Killed
+        keep(self, step, *given, **more)
+
+    keep = Checkpoints.save
+    monkeypatch.setattr(Checkpoints, "save", save)
+    with pytest.raises(Killed):
+        abreast(tmp_path / "run", epochs=4, checkpoint_minutes=1e-6)
+    monkeypatch.undo()
+    monkeypatch.setenv("THAWLINE_CACHE", str(tmp_path / "cache"))
+    home = tmp_path / "run" / "trials"
+    assert [read(home / name / "checkpoints" / "index.json")["last"] for name in ("003", "004")] == [
+        "step-00000009",
+        "step-00000008",
+    ]
+    tl.resume(tmp_path / "run", say=lambda text: None, progress=False)
+    for name in ("002", "003", "004"):
+        assert same(home / name, whole / "trials" / name)
 
 
 def test_a_head_that_needs_its_own_code_goes_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

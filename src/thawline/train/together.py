@@ -41,7 +41,10 @@ class Together:
         with interrupts() as interrupted:
             for loop in self.loops:
                 loop.begin(interrupted)
-            while active := [loop for loop in self.loops if not (loop.done or loop in self.faults)]:
+            while going := [loop for loop in self.loops if not (loop.done or loop in self.faults)]:
+                # A kill may leave some a step ahead of the others, who catch up first.
+                last = min(loop.state.step for loop in going)
+                active = [loop for loop in going if loop.state.step == last]
                 self._step(active)
                 stopped = [loop.settle() for loop in active if loop not in self.faults]
                 if any(stopped):  # every one has kept a checkpoint
