@@ -28,6 +28,8 @@ class Rows:
         place[self._used] = torch.arange(len(self._used))
         with torch.no_grad():
             rows = torch.cat([self.whole[self._used], torch.ones_like(self.whole[:1])])
+        # A gradient of the few rows that a batch looks up: else each pass fills a whole one with zeros. Added up in one order.
+        self.module.sparse = self.whole.device.type == "cpu"
         self._padding = self.module.padding_idx
         self.module.weight = nn.Parameter(rows, requires_grad=self.whole.requires_grad)
         if self._padding is not None:
@@ -45,6 +47,7 @@ class Rows:
                 self.whole.mul_(torch.where(untouched, factor, 1.0).unsqueeze(1))
             self.whole[self._used] = rows[:-1]
         self._hook.remove()
+        self.module.sparse = False
         self.module.weight, self.module.padding_idx = self.whole, self._padding
 
 

