@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import thawline as tl
 from families import folder_of
@@ -19,6 +20,7 @@ from thawline.recipe import recipe_from
 from thawline.run.abreast import alike
 from thawline.thaw.replay import Replay
 from thawline.train.checkpoint import Checkpoints
+from thawline.train.stacked import Stacked
 
 RATES = [1e-3, 3e-3, 1e-2, 3e-2]
 SIDE = "trials were trained side by side"
@@ -145,6 +147,28 @@ def test_a_head_that_needs_its_own_code_goes_alone(tmp_path: Path, monkeypatch: 
     assert tried == [1] and not any(SIDE in line for line in told)
     alone = train(tmp_path / "alone", strategy="head", lr=RATES[2], epochs=1).folder
     assert same(folder / "trials" / "003", alone)
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+def test_stacked_heads_are_gone_once_they_led_to_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: bool
+) -> None:
+    """And not where they did not: then nothing is taken from them."""
+    gone, gradients = list[int](), Stacked.gradients
+
+    def counted(self: Stacked, totals: Any, learning: Any) -> list[torch.Tensor | None]:
+        gone.append(len(learning))
+        found = gradients(self, totals, learning)
+        return [None if each is None else each * 2 for each in found] if wrong else found
+
+    monkeypatch.setattr(Stacked, "gradients", counted)
+    folder, told = abreast(tmp_path / "run")
+    assert any(SIDE in line for line in told)
+    steps = len(timeless(folder / "trials" / "003"))
+    assert set(gone) == {3} and (len(gone) < 5 if wrong else len(gone) > steps // 2)
+    for place in (1, 3):
+        alone = train(tmp_path / str(place), strategy="head", lr=RATES[place]).folder
+        assert same(folder / "trials" / f"{place + 1:03}", alone)
 
 
 @pytest.mark.parametrize("more", [{"strategy": "freeze(3)"}, {"regularize": ["l2(0.1)"]}, {"max_minutes": 5}])

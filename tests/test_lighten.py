@@ -66,9 +66,9 @@ def test_attention_in_bfloat16_is_that_in_float32_rounded(length: int) -> None:
         with Draws((3,)):
             answer = functional.scaled_dot_product_attention(*given, dropout_p=0.1)
         found.append([answer, *torch.autograd.grad(answer.float().square().sum(), given)])
-    for exact, rounded in zip(*found, strict=True):
+    for exact, rounded in zip(*([each.detach() for each in side] for side in found), strict=True):
         assert rounded.dtype == torch.bfloat16
-        assert float((rounded.float() - exact).norm() / exact.norm()) < 0.04
+        assert float((rounded.float() - exact).norm() / exact.norm()) < 0.02
 
 
 def test_rows_of_a_gradient_add_up_to_the_whole() -> None:

@@ -78,7 +78,8 @@ def train_abreast(lead: Job, others: Sequence[tuple[RunFolder, Recipe]]) -> list
             loop.observers = job.observers(loop, first=place == 0)
             loop.state.seconds["train"] = loop.state.seconds["train"] or shared
         try:
-            together.run()
+            with lead.enough_memory():
+                together.run()
         except NotTogetherError:
             return None
         finally:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, final
@@ -150,18 +151,25 @@ class Job:
         with PeakMemory() as memory:
             loop = self.loop()
             try:
-                state = loop.run()
-            except torch.OutOfMemoryError as error:
-                raise MachineError(f"The device ran out of memory. {self._smaller}") from error
-            except RuntimeError as error:
-                if "allocate memory" not in str(error):
-                    raise
-                raise MachineError(f"There was no memory left to train with. {self._smaller}") from error
+                with self.enough_memory():
+                    state = loop.run()
             finally:
                 self.workers.close()
         if state.ended:
             self.say(f"note: training ended at step {state.step}: {state.ended}")
         return Trained(loop, memory.peak_mb)
+
+    @contextmanager
+    def enough_memory(self) -> Iterator[None]:
+        """Raise MachineError, which says what would fit, where memory ends within."""
+        try:
+            yield
+        except torch.OutOfMemoryError as error:
+            raise MachineError(f"The device ran out of memory. {self._smaller}") from error
+        except RuntimeError as error:
+            if "allocate memory" not in str(error):
+                raise
+            raise MachineError(f"There was no memory left to train with. {self._smaller}") from error
 
     def section(self, trained: Trained) -> dict[str, Any]:
         """Return what metrics.json says of the training: what was predicted of it stands beside what came of it."""

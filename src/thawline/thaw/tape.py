@@ -23,19 +23,32 @@ class Slot(NamedTuple):
     number: int
 
 
-class _Operation(NamedTuple):
+class Operation(NamedTuple):
+    """A function, the leaves of its arguments, and the numbers of what it makes."""
+
     function: Callable[..., Any]
     given: tuple[Any, ...]
     spec: TreeSpec | None  # None: the leaves are the arguments
     made: tuple[int | None, ...]
+
+    def call(self, leaves: list[Any]) -> Any:
+        """Return what the function makes of these leaves."""
+        if self.spec is None:
+            return self.function(*leaves)
+        args, kwargs = tree_unflatten(leaves, self.spec)
+        return self.function(*args, **kwargs)
+
+    def flat(self, out: Any) -> list[Any]:
+        """Return what it made, in the order of `made`."""
+        return [out] if len(self.made) == 1 else tree_flatten(out)[0]
 
 
 @final
 class Tape:
     """Operations in order; called with a stored tensor it returns what the model would, of the outputs that depend on it."""
 
-    def __init__(self, operations: Iterable[_Operation], kind: Callable[..., Any], answers: Mapping[str, int]) -> None:
-        needed, kept = set(answers.values()), list[_Operation]()
+    def __init__(self, operations: Iterable[Operation], kind: Callable[..., Any], answers: Mapping[str, int]) -> None:
+        needed, kept = set(answers.values()), list[Operation]()
         for operation in reversed(list(operations)):
             if needed.intersection(operation.made):
                 kept.append(operation)
@@ -53,18 +66,19 @@ class Tape:
 
     def __call__(self, hidden: Tensor) -> Any:
         values: dict[int | None, Any] = {0: hidden}
-        for function, given, spec, made in self.operations:
-            leaves = [values[leaf.number] if type(leaf) is Slot else leaf for leaf in given]
-            if spec is None:
-                out = function(*leaves)
-            else:
-                args, kwargs = tree_unflatten(leaves, spec)
-                out = function(*args, **kwargs)
-            if len(made) == 1:
-                values[made[0]] = out
-            else:
-                values.update(zip(made, tree_flatten(out)[0], strict=True))
+        for operation in self.operations:
+            leaves = [values[leaf.number] if type(leaf) is Slot else leaf for leaf in operation.given]
+            values.update(zip(operation.made, operation.flat(operation.call(leaves)), strict=True))
+        return self.answer(values)
+
+    def answer(self, values: Mapping[int | None, Any]) -> Any:
+        """Return the output that is made of these values, by their numbers, of which it takes those that are `wanted`."""
         return self._kind(**{name: values[number] for name, number in self._answers.items()})
+
+    @property
+    def wanted(self) -> frozenset[int]:
+        """The numbers of the values that the output is made of."""
+        return frozenset(self._answers.values())
 
 
 @final
@@ -79,7 +93,7 @@ class Recorder(TorchFunctionMode):
         super().__init__()
         self._lasting = {id(tensor) for tensor in (*model.parameters(), *model.buffers())}
         self._slots, self._alive = {id(hidden): 0}, [hidden]  # alive, so that no other tensor gets its id
-        self._operations = list[_Operation]()
+        self._operations = list[Operation]()
         self._arithmetic, self._broken = _arithmetic(hidden), False
 
     def __torch_function__(
@@ -111,7 +125,7 @@ class Recorder(TorchFunctionMode):
                 self._slots[id(result)] = len(self._alive)
                 self._alive.append(result)
         flat = spec == tree_flatten((tuple(leaves), {}))[1]
-        self._operations.append(_Operation(func, named, None if flat else spec, tuple(made)))
+        self._operations.append(Operation(func, named, None if flat else spec, tuple(made)))
 
     def tape(self, output: Any) -> Tape | None:
         """Return the way to what the model returned."""

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, final
 
 import torch
@@ -16,6 +19,9 @@ from thawline.train.device import interrupts
 from thawline.train.gradients import SUMS
 from thawline.train.learner import step_abreast
 from thawline.train.loop import Loop
+from thawline.train.stacked import Stacked
+from thawline.train.trust import Part, Trust
+from thawline.types import Batch, Loss
 
 
 class NotTogetherError(Exception):
@@ -27,7 +33,8 @@ class Together:
     """Loops over the same steps that differ in their optimiser alone; each comes to the bytes that it would come to alone.
 
     Their masters are `Masters.beside` those of one `model`, whose head is what they evaluate with. Examples, what is stored of
-    them, and random numbers are those of all; what follows is done for one after the other, without the model's own code.
+    them, and random numbers are those of all; what follows is done without the model's own code, for one after the other, or
+    for stacked heads once these have led to the same bits.
     `faults` says which have diverged.
     """
 
@@ -35,6 +42,7 @@ class Together:
         self.model, self.loops = model, loops
         self.faults: dict[Loop, DivergedError] = {}
         self._tapes: dict[tuple[torch.Size, torch.dtype], dict[Loop, Tape]] = {}
+        self._trusts: dict[tuple[torch.Size, int], Trust] = {}
 
     def run(self) -> None:
         """Train all to their ends; raises NotTogetherError before the first step where that cannot be done side by side."""
@@ -95,26 +103,19 @@ class Together:
         sums = [dict.fromkeys(SUMS, 0.0) for _ in active]
         for place, indices in enumerate(order.micro_batches(step, max_examples=gradients.max_examples, workers=0)):
             batch = gradients.batch(data, indices, hollow=True)
+            draws = partial(device.draws, gradients.seed, step, place)
             with gradients.prefix.replicas.taken() as replica, device.autocast():
                 hidden = gradients.prefix.hidden(replica, data, indices, batch=batch, depth=depth)
-                with device.draws(gradients.seed, step, place):
+                with draws():
                     tapes = self._tapes_of(replica.replay, depth, hidden, inputs=batch.inputs)
-                losses = []
-                for loop in active:
-                    with device.draws(gradients.seed, step, place):
-                        model: Any = _Played(tapes[loop], hidden)
-                        losses.append(gradients.objective(Step(model, data.task, batch, step / loop.rhythm.total)))
-            for loop, own, total, loss in zip(active, self._of_each(active, losses), sums, losses, strict=True):
-                loop.learner.masters.add(own)
-                counts = gradients.counts(loss, indices)
-                total.update({key: total[key] + counts[key] for key in SUMS})
+                part = _Part(active, [tapes[loop] for loop in active], hidden, batch, indices, draws)
+                trust = self._trusts.setdefault((hidden.shape, len(active)), Trust(3 if len(active) > 1 else -1))
+                counts, found = trust(part)
+            for number, (loop, total) in enumerate(zip(active, sums, strict=True)):
+                share = len(found) // len(active)
+                loop.learner.masters.add(found[number * share : (number + 1) * share])
+                total.update({key: total[key] + counts[f"{number} {key}"] for key in SUMS})
         return list(sums)
-
-    def _of_each(self, active: Sequence[Loop], losses: Sequence[Any]) -> Iterator[list[Tensor | None]]:
-        learning = [loop.learner.masters.learning for loop in active]
-        every = [parameter for some in learning for parameter in some]
-        found = iter(torch.autograd.grad([loss.total for loss in losses], every, allow_unused=True))
-        return ([next(found) for _ in some] for some in learning)
 
     def _tapes_of(self, replay: Any, depth: int, hidden: Tensor, *, inputs: Mapping[str, Tensor]) -> Mapping[Loop, Tape]:
         key = hidden.shape, hidden.dtype
@@ -131,11 +132,47 @@ class Together:
 
 
 @final
-class _Played:
-    """Stands for a model that goes on from a stored tensor."""
+@dataclass(frozen=True)
+class _Part:
+    """A micro-batch of all trials; called, it returns the gradients of one after the other, or those of stacked heads."""
 
-    def __init__(self, tape: Tape, hidden: Tensor) -> None:
-        self.tape, self.hidden = tape, hidden
+    loops: Sequence[Loop]
+    tapes: Sequence[Tape]
+    hidden: Tensor
+    batch: Batch
+    indices: Any
+    draws: Callable[[], AbstractContextManager[Any]]
+
+    def __call__(self, short: bool) -> Part:
+        learning = [loop.learner.masters.learning for loop in self.loops]
+        if short:
+            with self.draws():
+                stacked = Stacked(self.tapes, self.hidden)
+                losses = [self._loss(loop, answer) for loop, answer in zip(self.loops, stacked.answers, strict=True)]
+            return self._counts(losses), stacked.gradients([loss.total for loss in losses], learning)
+        losses = []
+        for loop, tape in zip(self.loops, self.tapes, strict=True):
+            with self.draws():
+                losses.append(self._loss(loop, tape(self.hidden)))
+        every = [weight for own in learning for weight in own]
+        return self._counts(losses), torch.autograd.grad([loss.total for loss in losses], every, allow_unused=True)
+
+    def _loss(self, loop: Loop, answer: Any) -> Loss:
+        model: Any = _Said(answer)
+        progress = loop.state.step / loop.rhythm.total
+        return loop.gradients.objective(Step(model, loop.gradients.data.task, self.batch, progress))
+
+    def _counts(self, losses: Sequence[Loss]) -> dict[str, float]:
+        found = [loop.gradients.counts(loss, self.indices) for loop, loss in zip(self.loops, losses, strict=True)]
+        return {f"{number} {key}": value for number, own in enumerate(found) for key, value in own.items()}
+
+
+@final
+class _Said:
+    """Stands for a model whose answer is known."""
+
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
 
     def __call__(self, **inputs: Any) -> Any:
-        return self.tape(self.hidden)
+        return self.answer
