@@ -53,7 +53,7 @@ class Stacked:
         rest = [weight for weight in every if id(weight) not in self._places]
         found = torch.autograd.grad(totals, [*self._leaves, *rest], allow_unused=True)
         others = iter(found[len(self._leaves) :])
-        rows = [None if whole is None else whole.contiguous().unbind() for whole in found[: len(self._leaves)]]
+        rows = [None if whole is None else whole.unbind() for whole in found[: len(self._leaves)]]
         gradients = list[Tensor | None]()
         for weight in every:
             if (place := self._places.get(id(weight))) is None:
@@ -81,8 +81,8 @@ class Stacked:
 
     def _linear(self, call: Callable[[list[Any]], Any], inputs: Any, weight: _Each, bias: _Each) -> _Each:
         one, (outputs, size) = (inputs.all[0] if isinstance(inputs, _Each) else inputs), weight.all[0].shape
-        lower = torch.is_autocast_enabled("cpu")
-        if not _alike(self._count, (one.numel() // size, size, outputs), (one.dtype, weight.all[0].dtype), lower):
+        sizes, dtypes = (one.numel() // size, size, outputs), (one.dtype, weight.all[0].dtype)
+        if torch.is_autocast_enabled("cpu") or not _alike(self._count, sizes, dtypes):
             return self._one_by_one(call, [inputs, weight, bias])
         whole = self._side_by_side(inputs) if isinstance(inputs, _Each) else one.expand(self._count, *one.shape).contiguous()
         found = _product(whole.flatten(1, -2), self._leaf(weight), self._leaf(bias))
@@ -109,13 +109,28 @@ class Stacked:
         return value.all[place] if isinstance(value, _Each) else value
 
 
+class _Products(torch.autograd.Function):
+    """Linear layers of [T, N, I] by [T, O, I] with biases [T, O]: [T, N, O]; gradients lie in memory as weights do."""
+
+    @staticmethod
+    def forward(ctx: Any, inputs: Tensor, weights: Tensor, biases: Tensor) -> Tensor:
+        ctx.save_for_backward(inputs, weights)
+        return torch.baddbmm(biases.unsqueeze(1), inputs, weights.transpose(1, 2))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
+        (inputs, weights), (gradient,) = ctx.saved_tensors, gradients
+        below = torch.bmm(gradient, weights) if ctx.needs_input_grad[0] else None
+        return below, torch.bmm(gradient.transpose(1, 2), inputs), gradient.sum(1)
+
+
 def _product(inputs: Tensor, weights: Tensor, biases: Tensor) -> Tensor:
-    """Return the linear layers of [T, N, I] by [T, O, I] with biases [T, O]: [T, N, O]."""
-    return torch.baddbmm(biases.unsqueeze(1), inputs, weights.transpose(1, 2))
+    found: Tensor = _Products.apply(inputs, weights, biases)
+    return found
 
 
 @cache
-def _alike(count: int, sizes: tuple[int, int, int], dtypes: tuple[torch.dtype, torch.dtype], lower: bool) -> bool:
+def _alike(count: int, sizes: tuple[int, int, int], dtypes: tuple[torch.dtype, torch.dtype]) -> bool:
     """Tell whether stacked layers of these sizes come to the bits of single ones: answers and gradients of numbers at random.
 
     Of a small product there may be another code, whose last bits are others.

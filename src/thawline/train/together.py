@@ -148,7 +148,7 @@ class _Part:
         if short:
             with self.draws():
                 stacked = Stacked(self.tapes, self.hidden)
-                losses = [self._loss(loop, answer) for loop, answer in zip(self.loops, stacked.answers, strict=True)]
+            losses = [self._loss(loop, answer) for loop, answer in zip(self.loops, stacked.answers, strict=True)]
             return self._counts(losses), stacked.gradients([loss.total for loss in losses], learning)
         losses = []
         for loop, tape in zip(self.loops, self.tapes, strict=True):
