@@ -211,3 +211,15 @@ def test_a_run_does_not_end_where_nothing_can_be_perturbed(tmp_path: Path) -> No
     assert said == [
         "note: robustness is not measured: Nothing in the example '1' can be perturbed; expected a text, picture or sound."
     ]
+
+
+def test_a_run_does_not_end_where_what_is_perturbed_cannot_be_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sound that is long enough may not be when it is played faster."""
+
+    def robust(*given: Any, **more: Any) -> None:
+        raise DataError("a.wav is too short: 1500 samples at 16000 Hz; expected 1600 or more.")
+
+    monkeypatch.setattr("thawline.run.robust.robust", robust)
+    texts, said = Examples(pa.table({"id": ["1"], "text": ["a fine film"]})), list[str]()
+    robust_aloud(cast(Any, None), Kept("test", texts, []), RunFolder(tmp_path), say=said.append)
+    assert said[-1].startswith("note: robustness is not measured: a.wav is too short")

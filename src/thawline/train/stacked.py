@@ -73,17 +73,18 @@ class Stacked:
         if not any(isinstance(leaf, _Each) for leaf in given):
             return call(given)
         if function is functional.linear and len(given) == 3 and all(isinstance(leaf, _Each) for leaf in given[1:]):
-            return self._linear(call, *given)
+            return self._linear(call, given)
         if function is functional.dropout and isinstance(given[0], _Each):
             kept = call([torch.ones_like(given[0].all[0]), *given[1:]])
             return self._split(self._side_by_side(given[0]) * kept)
         return self._one_by_one(call, given)
 
-    def _linear(self, call: Callable[[list[Any]], Any], inputs: Any, weight: _Each, bias: _Each) -> _Each:
+    def _linear(self, call: Callable[[list[Any]], Any], given: list[Any]) -> _Each:
+        inputs, weight, bias = given
         one, (outputs, size) = (inputs.all[0] if isinstance(inputs, _Each) else inputs), weight.all[0].shape
         sizes, dtypes = (one.numel() // size, size, outputs), (one.dtype, weight.all[0].dtype)
-        if torch.is_autocast_enabled("cpu") or not _alike(self._count, sizes, dtypes):
-            return self._one_by_one(call, [inputs, weight, bias])
+        if one.dim() < 2 or torch.is_autocast_enabled("cpu") or not _alike(self._count, sizes, dtypes):
+            return self._one_by_one(call, given)
         whole = self._side_by_side(inputs) if isinstance(inputs, _Each) else one.expand(self._count, *one.shape).contiguous()
         found = _product(whole.flatten(1, -2), self._leaf(weight), self._leaf(bias))
         return self._split(found.view(*whole.shape[:-1], -1))
