@@ -114,7 +114,8 @@ class _Products(torch.autograd.Function):
     """Linear layers of [T, N, I] by [T, O, I] with biases [T, O]: [T, N, O]; gradients lie in memory as weights do."""
 
     @staticmethod
-    def forward(ctx: Any, inputs: Tensor, weights: Tensor, biases: Tensor) -> Tensor:
+    def forward(ctx: Any, *given: Tensor) -> Tensor:
+        inputs, weights, biases = given
         ctx.save_for_backward(inputs, weights)
         return torch.baddbmm(biases.unsqueeze(1), inputs, weights.transpose(1, 2))
 
