@@ -132,7 +132,7 @@ def thawline(run: dict[str, Any], model: str, folder: Path) -> dict[str, Any]:
             output={"dir": f"{output}/run"},
             progress=False,
         )
-    test, train = done.metrics["test"], done.metrics["train"]
+        test, train = done.metrics["test"], done.metrics["train"]  # read from the folder
     kept = {key: train[key] for key in ("seconds", "tokens_per_second", "peak_memory_mb")}
     return measured(test["loss"], test["baseline"]["before"]["loss"]) | kept
 
