@@ -26,7 +26,11 @@ def braked(path, resumed_at, write=carry_out.history):
         observe(moment)
         if lines and path.read_bytes().count(b"\\n") >= lines[0]:
             lines.clear()
+            # A signal that comes before the pause would leave it without end.
+            signal.signal(signal.SIGALRM, lambda *_: None)
+            signal.alarm(30)
             signal.pause()
+            signal.alarm(0)
     return watched
 carry_out.history = braked
 """
