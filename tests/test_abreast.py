@@ -16,11 +16,13 @@ from families import folder_of
 from test_resume import wait_for
 from test_training import options
 from test_vary import SCRIPT, read, results, timeless, train, weights
+from thawline.errors import MachineError
 from thawline.recipe import recipe_from
 from thawline.run.abreast import alike
 from thawline.thaw.replay import Replay
 from thawline.train.checkpoint import Checkpoints
 from thawline.train.stacked import Stacked
+from thawline.train.together import Together
 
 RATES = [1e-3, 3e-3, 1e-2, 3e-2]
 SIDE = "trials were trained side by side"
@@ -169,6 +171,23 @@ def test_stacked_heads_are_gone_once_they_led_to_the_same_bits(
     for place in (1, 3):
         alone = train(tmp_path / str(place), strategy="head", lr=RATES[place]).folder
         assert same(folder / "trials" / f"{place + 1:03}", alone)
+
+
+def test_a_lack_of_memory_is_told_and_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    step = Together._step
+
+    def lacking(self: Together, active: Any) -> None:
+        if active[0].state.step == 5:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes.")
+        step(self, active)
+
+    monkeypatch.setattr(Together, "_step", lacking)
+    with pytest.raises(MachineError, match="There was no memory left to train with"):
+        abreast(tmp_path / "run")
+    monkeypatch.undo()
+    monkeypatch.setenv("THAWLINE_CACHE", str(tmp_path / "cache"))
+    tl.resume(tmp_path / "run", say=lambda text: None, progress=False)
+    assert results(tmp_path / "run") == results(abreast(tmp_path / "whole")[0])
 
 
 @pytest.mark.parametrize("more", [{"strategy": "freeze(3)"}, {"regularize": ["l2(0.1)"]}, {"max_minutes": 5}])

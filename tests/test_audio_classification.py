@@ -300,7 +300,7 @@ def test_what_fills_up_a_spectrogram_is_not_kept() -> None:
     items = task.encode([{"id": str(n), "audio": value(samples)} for n, samples in enumerate(clips)])
     plain = extractor(sound(value(clips[0]), RATE), sampling_rate=RATE)
     frames = [len(item["features"]) for item in items]
-    assert frames[0] < 110 and len(items) == 3 and frames[1] > 110  # two seconds at once, the third in a piece of its own
+    assert frames == [78, 159, 137]  # what is heard at a time is two seconds, cut where it is quiet
     assert {length_of(item) for item in items} == {200}
     found = task.collate(items).inputs["input_values"].numpy()
     assert found.shape == (3, 200, 64)

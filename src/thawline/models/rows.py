@@ -28,8 +28,9 @@ class Rows:
         place[self._used] = torch.arange(len(self._used))
         with torch.no_grad():
             rows = torch.cat([self.whole[self._used], torch.ones_like(self.whole[:1])])
-        # A gradient of the few rows that a batch looks up: else each pass fills a whole one with zeros. Added up in one order.
-        self.module.sparse = self.whole.device.type == "cpu"
+        # A gradient of the few rows that a batch looks up: else each pass fills a whole one with zeros. Elsewhere than on a
+        # processor they would be added up in any order, and torch cannot scale them by how often they occur.
+        self.module.sparse = self.whole.device.type == "cpu" and not self.module.scale_grad_by_freq
         self._padding = self.module.padding_idx
         self.module.weight = nn.Parameter(rows, requires_grad=self.whole.requires_grad)
         if self._padding is not None:

@@ -54,12 +54,6 @@ def robust(
 
 def robust_aloud(saved: SavedModel, measured: Kept, folder: RunFolder, *, say: Say) -> None:
     """Do the same at the end of a run, saying now and then how far it has come; what cannot be perturbed is told."""
-    try:
-        total = passes(measured.examples)
-    except DataError as error:
-        say(f"note: robustness is not measured: {error}")
-        return
-    say(f"note: measuring the model on {total:,} perturbed examples (evaluate.robustness=false leaves it out)")
     start = said = time.monotonic()
 
     def told(done: int) -> None:
@@ -70,6 +64,8 @@ def robust_aloud(saved: SavedModel, measured: Kept, folder: RunFolder, *, say: S
             say(f"answering for perturbed examples: {done:,} of {total:,}, about {left:.0f} s left")
 
     try:
+        total = passes(measured.examples)
+        say(f"note: measuring the model on {total:,} perturbed examples (evaluate.robustness=false leaves it out)")
         robust(saved, measured, folder, told=told)
-    except DataError as error:  # a sound that was long enough may not be when it is played faster
+    except DataError as error:  # nothing to perturb; or a sound that was long enough is not when it is played faster
         say(f"note: robustness is not measured: {error}")

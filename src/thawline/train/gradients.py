@@ -60,7 +60,7 @@ class Gradients:
         if depth and (head_only or self.device.processes == 1):
             self.prefix.ahead(data, self.coming(learner, step), depth, anew=self.ahead == 0)
 
-        def part(item: tuple[int, np.ndarray], short: bool = False) -> Part:
+        def part(item: tuple[int, np.ndarray], short: bool = False) -> Part[dict[str, float]]:
             place, indices = item
             batch = self.batch(data, indices, hollow=depth > 0)
             draws, replaying = self.device.draws(self.seed, step, place), self.prefix.replaying

@@ -111,10 +111,10 @@ class Together:
                 part = _Part(active, [tapes[loop] for loop in active], hidden, batch, indices, draws)
                 trust = self._trusts.setdefault((hidden.shape, len(active)), Trust(3 if len(active) > 1 else -1))
                 counts, found = trust(part)
-            for number, (loop, total) in enumerate(zip(active, sums, strict=True)):
-                share = len(found) // len(active)
-                loop.learner.masters.add(found[number * share : (number + 1) * share])
-                total.update({key: total[key] + counts[f"{number} {key}"] for key in SUMS})
+            rest = iter(found)
+            for loop, total, own in zip(active, sums, counts, strict=True):
+                loop.learner.masters.add([next(rest) for _ in loop.learner.masters.learning])
+                total.update({key: total[key] + own[key] for key in SUMS})
         return list(sums)
 
     def _tapes_of(self, replay: Any, depth: int, hidden: Tensor, *, inputs: Mapping[str, Tensor]) -> Mapping[Loop, Tape]:
@@ -143,7 +143,7 @@ class _Part:
     indices: Any
     draws: Callable[[], AbstractContextManager[Any]]
 
-    def __call__(self, short: bool) -> Part:
+    def __call__(self, short: bool) -> Part[list[dict[str, float]]]:
         learning = [loop.learner.masters.learning for loop in self.loops]
         if short:
             with self.draws():
@@ -162,9 +162,8 @@ class _Part:
         progress = loop.state.step / loop.rhythm.total
         return loop.gradients.objective(Step(model, loop.gradients.data.task, self.batch, progress))
 
-    def _counts(self, losses: Sequence[Loss]) -> dict[str, float]:
-        found = [loop.gradients.counts(loss, self.indices) for loop, loss in zip(self.loops, losses, strict=True)]
-        return {f"{number} {key}": value for number, own in enumerate(found) for key, value in own.items()}
+    def _counts(self, losses: Sequence[Loss]) -> list[dict[str, float]]:
+        return [loop.gradients.counts(loss, self.indices) for loop, loss in zip(self.loops, losses, strict=True)]
 
 
 @final

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import TypeVar, final
 
 import torch
 from torch import Tensor
 
-Part = tuple[dict[str, float], Sequence[Tensor | None]]
-"""Sums and counts of a micro-batch, and its gradients."""
+S = TypeVar("S")
+Part = tuple[S, Sequence[Tensor | None]]
+"""What is summed and counted of a micro-batch, and its gradients."""
 
 
 @final
@@ -20,7 +21,7 @@ class Trust:
 
     left: int = 3
 
-    def __call__(self, way: Callable[[bool], Part]) -> Part:
+    def __call__(self, way: Callable[[bool], Part[S]]) -> Part[S]:
         """Return what the way leads to, called with whether it is to be short."""
         if self.left <= 0:
             return way(self.left == 0)
