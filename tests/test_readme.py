@@ -87,11 +87,13 @@ def test_python(place: Path, number: int, capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_quickstart_says_what_the_readme_shows(place: Path) -> None:
-    done = run(["quickstart", *SMALL])
-    assert done.code == 0, done.err
-    said = done.err[done.err.index("The run is in") :]
+    screen = io.StringIO()  # both streams in the order in which a terminal shows them
+    with contextlib.redirect_stdout(screen), contextlib.redirect_stderr(screen):
+        code = main(["quickstart", *SMALL])
+    seen = screen.getvalue()
+    assert code == 0, seen
     (shown,) = blocks(README, "text")
-    assert shape(shown) == shape(done.out + said)
+    assert shape(shown) == shape(seen[seen.index("test, n = ") :])
     assert (place / "runs" / "quickstart-1" / "metrics.json").is_file()
 
 
