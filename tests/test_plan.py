@@ -66,8 +66,9 @@ def test_stages_that_open_later() -> None:
     assert plan["store"] == []
 
 
-def test_nothing_is_trained_and_the_store_stays_true(cache: Path, tmp_path: Path) -> None:
+def test_nothing_is_trained_and_the_store_stays_true(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is measured leaves no weights, and what it stored serves the run itself, to the same bytes as without."""
+    monkeypatch.chdir(tmp_path)
     more = {"strategy": "gradual(full, until=0.8)", "epochs": 1}
     run(tmp_path / "off", store={"features": False}, **more)
     planned(store={"features": True}, **more)
