@@ -69,6 +69,24 @@ def shared_batches(lengths: np.ndarray[Any, Any], workers: int, *, max_examples:
     return [order[start:end] for start, end in pairwise([0, *ends])]
 
 
+def even_batches(lengths: np.ndarray[Any, Any], workers: int, *, max_examples: int) -> list[Indices]:
+    """Cut the examples of one step for `workers` that compute no padding: sorted by length, into runs of about equal sums.
+
+    Arguments and result are those of `micro_batches`.
+
+    >>> [batch.tolist() for batch in even_batches(np.array([9, 100, 10, 80, 11]), 2, max_examples=8)]
+    [[1], [3, 4, 2, 0]]
+    """
+    order = _longest_first(lengths)
+    ends = np.cumsum(np.asarray(lengths, dtype=np.float64)[order])
+    for count in range(workers, len(order) + workers, workers):
+        cuts = np.searchsorted(ends, ends[-1] * np.arange(1, count) / count - lengths[order].mean() / 2) + 1
+        parts = [part for part in np.split(order, np.unique(cuts)) if len(part)]
+        if max(map(len, parts)) <= max_examples:
+            return parts
+    return [order[i : i + 1] for i in range(len(order))]
+
+
 def _equal_runs(longest: np.ndarray[Any, Any], count: int, rows: int) -> tuple[list[int], float]:
     """Cut a descending array into about `count` runs of at most so many rows, the dearest as cheap as can be; ends and cost."""
     low, high = float(longest[0]), float(longest[0] * len(longest))

@@ -7,10 +7,10 @@ from contextlib import suppress
 from typing import Any, final
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 
 from thawline.models.trace import evaluating
+from thawline.models.unpadded import attended, of_real, split_heads
 
 _CLOSE = 1e-4
 """How far logits may lie apart, beside the largest of them."""
@@ -48,16 +48,16 @@ class FirstOnly:
 def _bert(module: Any, hidden: Tensor, mask: Tensor | None) -> Any:
     """The attention of a BERT: what comes out goes on as the only position."""
     own, first = module.self, _first(hidden)
-    heads = _heads([own.query(first), own.key(hidden), own.value(hidden)], own.attention_head_size)
-    return module.output(_attended(heads, mask, own.dropout), first), None
+    heads = split_heads([own.query(first), *of_real((own.key, own.value), hidden, mask)], own.attention_head_size)
+    return module.output(attended(heads, _row(mask), own.dropout), first), None
 
 
 def _distilbert(module: Any, hidden: Tensor, mask: Tensor | None) -> Any:
     """The block of a DistilBERT, whose attention adds nothing up."""
     own, first = module.attention, _first(hidden)
-    heads = _heads([own.q_lin(first), own.k_lin(hidden), own.v_lin(hidden)], own.attention_head_size)
-    attended = module.sa_layer_norm(own.out_lin(_attended(heads, mask, own.dropout)) + first)
-    return module.output_layer_norm(module.ffn(attended) + attended)
+    heads = split_heads([own.q_lin(first), *of_real((own.k_lin, own.v_lin), hidden, mask)], own.attention_head_size)
+    found = module.sa_layer_norm(own.out_lin(attended(heads, _row(mask), own.dropout)) + first)
+    return module.output_layer_norm(module.ffn(found) + found)
 
 
 def _first(hidden: Tensor) -> Tensor:
@@ -65,16 +65,8 @@ def _first(hidden: Tensor) -> Tensor:
     return hidden[:, :1].contiguous()
 
 
-def _heads(projected: list[Tensor], size: int) -> list[Tensor]:
-    return [each.unflatten(-1, (-1, size)).transpose(1, 2) for each in projected]
-
-
-def _attended(heads: list[Tensor], mask: Tensor | None, dropout: nn.Dropout) -> Tensor:
-    """Return what the first position attends to, [B, 1, D]; `heads` are queries, keys and values, [B, heads, L, D / heads]."""
-    rows = mask if mask is None else mask[..., :1, :]
-    rate, (query, key, value) = dropout.p if dropout.training else 0.0, heads
-    found = functional.scaled_dot_product_attention(query, key, value, attn_mask=rows, dropout_p=rate)
-    return found.transpose(1, 2).flatten(-2)
+def _row(mask: Tensor | None) -> Tensor | None:
+    return mask if mask is None else mask[..., :1, :]
 
 
 _SHORT: Mapping[str, Callable[[Any, Tensor, Tensor | None], Any]] = {

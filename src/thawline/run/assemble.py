@@ -179,6 +179,7 @@ class Footing(NamedTuple):
     workers: Workers
     masters: Masters
     prefix: Prefix
+    unpadded: bool = False
 
 
 def loop_of(
@@ -189,10 +190,11 @@ def loop_of(
     order, steps = order_of(sets["train"], recipe), decisions["steps"]
     objective = regularized(plain_objective, recipe.regularize, assembled.model, stages=assembled.stages)
     rows = recipe.train.per_device_train_batch_size
-    device, workers, masters, prefix = footing
+    device, workers, masters, prefix, unpadded = footing
     whole = recipe.train.batch_norm == "batch"
     trust = Trust(-1) if whole else Trust()  # statistics of a batch would be taken twice
-    gradients = Gradients(sets["train"], order, objective, rows, recipe.train.seed, device, workers, prefix, whole, trust)
+    seed, data = recipe.train.seed, sets["train"]
+    gradients = Gradients(data, order, objective, rows, seed, device, workers, prefix, whole, trust, unpadded=unpadded)
     every = {"epoch": order.steps_per_epoch, "steps": recipe.train.eval_steps, "no": None}[recipe.train.eval_strategy]
     rhythm = Rhythm(steps, every, recipe.train.checkpoint_minutes * 60)
     learner = learner_of(assembled, masters, steps)

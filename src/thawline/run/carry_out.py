@@ -22,7 +22,7 @@ from thawline.run.finish import measure_saved, save, train_section
 from thawline.run.folder import RunFolder, backend_of, next_folder, refuse_existing, resumable
 from thawline.run.foresight import beside, foresight, held_by
 from thawline.run.keeper import frozen_of
-from thawline.run.lighten import lighten, shortened
+from thawline.run.lighten import lighten, spared
 from thawline.run.prepare import Prepared, Say, prepare
 from thawline.run.shared import Shared
 from thawline.run.within import within
@@ -182,7 +182,7 @@ class Job:
         if best is not None:
             loop.learner.load_weights(best)
         self.light.restore()
-        self.last.restore()
+        self.spared.restore()
         if self.device.is_main:
             save(self.prepared, self.assembled, folder)
 
@@ -204,7 +204,7 @@ class Job:
         self.device.bf16 = decisions["bf16"]
         self.assembled.model.to(self.device.device)
         self.workers = Workers(decisions["workers"], decisions["threads"])
-        self.last = shortened(self.prepared, self.assembled.model)
+        self.spared = spared(self.prepared, self.assembled.model)
         cuts = cuts_of(self.prepared, self.assembled, say=self.say)
         self.prepared = with_views(self.prepared, self.assembled.recipe, stored=bool(cuts))
         self.light = lighten(self.prepared, self.assembled, self.device, decisions=decisions, say=self.say)
@@ -249,7 +249,8 @@ class Job:
 
     def _assembled_loop(self, decisions: Decisions) -> Loop:
         checkpoints = Checkpoints(self.folder.path / "checkpoints")
-        footing = Footing(self.device, self.workers, self.light.masters, self.frozen.prefix)
+        unpadded = bool(self.spared.padding.blocks)
+        footing = Footing(self.device, self.workers, self.light.masters, self.frozen.prefix, unpadded)
         return loop_of(self.prepared, self.assembled, footing, decisions=decisions, checkpoints=checkpoints)
 
     def beside(self, lead: Job, values: Mapping[str, Tensor]) -> Loop:
@@ -257,7 +258,7 @@ class Job:
 
         It is at the last checkpoint, if there is one.
         """
-        self.workers, self.last, self.frozen = lead.workers, lead.last, lead.frozen
+        self.workers, self.spared, self.frozen = lead.workers, lead.spared, lead.frozen
         self.light = replace(lead.light, masters=lead.light.masters.beside(values))
         for name in ("decisions.json", "plan.json"):
             if self.folder.read(name) is None:

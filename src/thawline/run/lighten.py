@@ -14,6 +14,7 @@ from thawline.models.last import FirstOnly
 from thawline.models.layout import fast_layout, usual_layout
 from thawline.models.rows import Rows, not_narrowed, table_of, touched
 from thawline.models.trace import evaluating
+from thawline.models.unpadded import Unpadded
 from thawline.recipe import Recipe
 from thawline.run.assemble import Assembled, Decisions
 from thawline.run.prepare import Prepared, Say
@@ -56,9 +57,23 @@ def lighten(prepared: Prepared, assembled: Assembled, device: Device, *, decisio
     return Light(Masters(assembled.model, torch.bfloat16 if device.lower else None, learned), rows, assembled.model)
 
 
-def shortened(prepared: Prepared, model: Any) -> FirstOnly:
-    """Let the last block of a model leave out what its head does not read; before it is traced, since tensors change shape."""
-    return FirstOnly(model, lambda: _answers(prepared, model))
+@final
+@dataclass(frozen=True)
+class Spared:
+    """What blocks leave out of a batch; `restore` makes them compute all of it again."""
+
+    last: FirstOnly
+    padding: Unpadded
+
+    def restore(self) -> None:
+        """Give every block its own code."""
+        self.padding.restore()
+        self.last.restore()
+
+
+def spared(prepared: Prepared, model: Any) -> Spared:
+    """Let blocks leave out padding and what the head does not read; before a model is traced, since tensors change shape."""
+    return Spared(FirstOnly(model, lambda: _answers(prepared, model)), Unpadded(model, lambda: _answers(prepared, model)))
 
 
 def _answers(prepared: Prepared, model: Any) -> torch.Tensor:

@@ -33,7 +33,8 @@ class Gradients:
     `workers` compute micro-batches side by side; their gradients are added up in one order, whoever is done first. `seed`, the
     step and the place of a micro-batch in it decide every random number. What is frozen comes from `prefix`. With `whole` the
     examples of a step run together, as far as `max_examples` lets them. What is not stored of the frozen part is computed for
-    up to `ahead` steps at once; with 0 a step does not profit from the one before, as where steps are measured.
+    up to `ahead` steps at once; with 0 a step does not profit from the one before, as where steps are measured. With `unpadded`
+    the model leaves padding out.
     """
 
     data: Supervised
@@ -47,6 +48,7 @@ class Gradients:
     whole: bool = False
     trust: Trust = field(default_factory=Trust)
     ahead: int = 16
+    unpadded: bool = False
 
     def __call__(self, learner: Learner, step: int, progress: float) -> dict[str, float]:
         """Leave Σ w·l's gradients with the masters; return sums of loss and weight, and counts of examples and tokens."""
@@ -55,7 +57,8 @@ class Gradients:
         # Where little is left to compute, threads and micro-batches cost more than they gain.
         head_only = depth == len(learner.stages) - 1
         uncut = head_only or self.whole
-        parts = self.order.micro_batches(step, max_examples=self.max_examples, workers=0 if uncut else workers)
+        count = 0 if uncut else workers
+        parts = self.order.micro_batches(step, max_examples=self.max_examples, workers=count, unpadded=self.unpadded)
         data = self.data.seen(step // self.order.steps_per_epoch)
         if depth and (head_only or self.device.processes == 1):
             self.prefix.ahead(data, self.coming(learner, step), depth, anew=self.ahead == 0)

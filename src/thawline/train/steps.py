@@ -7,7 +7,8 @@ from typing import final
 
 import numpy as np
 
-from thawline.data.batch import epoch_order, on_grid, shared_batches
+from thawline.data.batch import epoch_order, even_batches, on_grid, shared_batches
+from thawline.models.unpadded import MOST
 
 _PACKED = 1e9
 """What a pass through the model costs beside its tokens, in tokens, where there is no padding to be spared by another one."""
@@ -63,11 +64,16 @@ class Order:
         cuts = np.maximum.accumulate(np.maximum(cuts - steps, 0)) + steps  # no step is without an example, however long one is
         return np.asarray(np.minimum(cuts, len(order) - self._steps + steps))
 
-    def micro_batches(self, step: int, *, max_examples: int, workers: int = 1) -> list[np.ndarray]:
-        """Return the examples of one step, cut into micro-batches of like length that keep `workers` busy; uncut for none."""
+    def micro_batches(self, step: int, *, max_examples: int, workers: int = 1, unpadded: bool = False) -> list[np.ndarray]:
+        """Return the examples of one step, cut into micro-batches of like length that keep `workers` busy; uncut for none.
+
+        Where much of them would be padding, and the model can leave it out (`unpadded`), each has about as many real tokens.
+        """
         examples = self.examples(step)
         if workers == 0:
             return [examples[start : start + max_examples] for start in range(0, len(examples), max_examples)]
         lengths = on_grid(self.lengths[examples], self.longest)
         parts = shared_batches(lengths, workers, max_examples=max_examples, **self._fixed)
+        if unpadded and self.lengths[examples].sum() <= MOST * sum(len(part) * lengths[part].max() for part in parts):
+            parts = even_batches(self.lengths[examples], workers, max_examples=max_examples)
         return [examples[part] for part in parts]

@@ -1,0 +1,122 @@
+"""Blocks without padding: the same answers and gradients from fewer rows; what is not known is left alone."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+from families import FAMILIES, SENTENCES, inputs_of, model_of
+from test_last import gradients
+from thawline.data.batch import even_batches
+from thawline.models.last import FirstOnly
+from thawline.models.unpadded import MOST, Unpadded
+
+KNOWN = ("bert", "roberta", "electra", "distilbert")
+UNLIKE = [SENTENCES[3], SENTENCES[2], "Good.", "Good."]
+
+
+def unlike(name: str) -> dict[str, torch.Tensor]:
+    inputs = inputs_of(name, UNLIKE)
+    mask = inputs["attention_mask"]
+    assert int(mask.sum()) < MOST * mask.numel()
+    return inputs
+
+
+def rows_of(model: Any, inputs: dict[str, torch.Tensor]) -> list[int]:
+    """Return how many rows the products after attention had, a number for each block."""
+    found, hooks = list[int](), []
+    for name, module in model.named_modules():
+        if name.endswith(("intermediate.dense", "ffn.lin1")):
+            hooks.append(module.register_forward_hook(lambda module, given, out: found.append(out.shape[:-1].numel())))
+    model(**inputs)
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+@pytest.mark.parametrize("first", [False, True], ids=["whole", "first"])
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("name", KNOWN)
+def test_answers_and_gradients_stay_as_they_are(name: str, attention: str, first: bool) -> None:
+    model, inputs = model_of(name), unlike(name)
+    model.set_attn_implementation(attention)
+    exact = gradients(model, inputs)
+    last = FirstOnly(model, lambda: model(**inputs).logits) if first else None
+    padding = Unpadded(model, lambda: model(**inputs).logits)
+    assert len(padding.blocks) == sum(type(module).__name__.startswith("Unpadded") for module in model.modules()) > 0
+    assert len(padding.blocks) == model.config.num_hidden_layers - first
+    ours = gradients(model, inputs)
+    assert ours.keys() == exact.keys()
+    largest = max(float(gradient.abs().max()) for gradient in exact.values())
+    for key, gradient in ours.items():
+        assert torch.allclose(gradient, exact[key], rtol=1e-4, atol=1e-6 * largest), key
+    whole = inputs["attention_mask"].numel()
+    real = -(-int(inputs["attention_mask"].sum()) // 16) * 16
+    blocks = len(padding.blocks)
+    assert rows_of(model, inputs)[:blocks] == [real] * blocks and real < whole
+    with torch.no_grad():
+        assert rows_of(model, inputs)[:blocks] == [whole] * blocks
+    padding.restore()
+    assert rows_of(model, inputs)[:blocks] == [whole] * blocks
+    if last is not None:
+        last.restore()
+    assert [type(module) for module in model.modules()] == [type(module) for module in model_of(name).modules()]
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_without_padding_or_gradients_the_bits_are_the_same(name: str) -> None:
+    model = model_of(name).eval()
+    even = {key: value[:1] for key, value in inputs_of(name, UNLIKE).items()}
+    with torch.no_grad():
+        before = model(**unlike(name)).logits
+    one = model(**even).logits
+    assert Unpadded(model, lambda: model(**unlike(name)).logits).blocks
+    with torch.no_grad():
+        assert torch.equal(model(**unlike(name)).logits, before)
+    assert torch.equal(model(**even).logits, one)
+
+
+def test_every_position_answers_as_before() -> None:
+    model, inputs = transformers.BertForTokenClassification(model_of("bert").config).eval(), unlike("bert")
+    real = inputs["attention_mask"].bool()
+    before = model(**inputs).logits.detach()
+    assert Unpadded(model, lambda: model(**inputs).logits[real]).blocks
+    assert torch.allclose(model(**inputs).logits[real], before[real], atol=1e-6)
+
+
+def test_heads_that_read_padding_are_left_alone() -> None:
+    model, inputs = model_of("bert"), unlike("bert")
+    assert not Unpadded(model, lambda: model.bert(**inputs).last_hidden_state.mean(1)).blocks
+
+
+def test_decoders_are_left_alone() -> None:
+    config = transformers.BertConfig(**{**model_of("bert").config.to_dict(), "is_decoder": True})
+    model, inputs = transformers.BertLMHeadModel(config), unlike("bert")
+    assert not Unpadded(model, lambda: model(**inputs).logits).blocks
+
+
+@pytest.mark.parametrize("name", sorted(set(FAMILIES) - set(KNOWN)))
+def test_other_families_are_left_alone(name: str) -> None:
+    model, inputs = model_of(name), inputs_of(name)
+    kinds = [type(module) for module in model.modules()]
+    Unpadded(model, lambda: model(**inputs).logits)
+    assert [type(module) for module in model.modules()] == kinds or model.config.model_type in (
+        "xlm-roberta",
+        "camembert",
+        "ernie",
+    )
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+@pytest.mark.parametrize("most", [3, 32])
+def test_even_batches_hold_every_example_once_and_like_sums(workers: int, most: int) -> None:
+    lengths = np.random.default_rng(0).integers(3, 60, 32)
+    parts = even_batches(lengths, workers, max_examples=most)
+    assert sorted(np.concatenate(parts).tolist()) == list(range(32))
+    assert len(parts) % workers == 0 or most == 3
+    assert max(map(len, parts)) <= most
+    sums = [int(lengths[part].sum()) for part in parts]
+    assert max(sums) - min(sums) <= 2 * lengths.max()
+    assert even_batches(np.array([5]), workers, max_examples=most)[0].tolist() == [0]
