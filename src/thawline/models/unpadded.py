@@ -15,6 +15,8 @@ from thawline.models.trace import evaluating
 
 _CLOSE = 1e-4
 """How far logits may lie apart, beside the largest of them."""
+UNPADDED = "Unpadded"
+"""What the names of such classes begin with."""
 MOST = 0.85
 """Share of real positions above which leaving the others out costs what it gains."""
 _GRID = 16
@@ -136,4 +138,4 @@ def _unpadded(kind: Any) -> type[Any]:
             return kind.forward(module, hidden_states, attention_mask, *more, **given)
         return real.spread(compute(module, real.taken(hidden_states), real))
 
-    return type(f"Unpadded{kind.__name__}", (kind,), {"forward": forward})
+    return type(f"{UNPADDED}{kind.__name__}", (kind,), {"forward": forward})

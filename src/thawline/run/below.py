@@ -14,6 +14,7 @@ import transformers
 
 from thawline.data.cache import hash_bytes, written_aside
 from thawline.errors import ModelError
+from thawline.models.unpadded import UNPADDED
 from thawline.recipe import Recipe
 from thawline.run.assemble import Assembled
 from thawline.run.data import cache_of
@@ -119,9 +120,16 @@ def _config(assembled: Assembled) -> str:
 
 
 def _modules(assembled: Assembled, depth: int) -> str:
-    """Return a hash of the kinds of modules below `depth`: the last block may be a short one."""
+    """Return a hash of the kinds of modules below `depth`: the last block may be a short one.
+
+    That blocks leave padding out where they learn is no difference here, where nothing does.
+    """
     below = {name for stage in assembled.stages[:depth] for name in stage.modules}
-    kinds = [f"{name} {type(module).__name__}" for name, module in assembled.model.named_modules() if name in below]
+    kinds = [
+        f"{name} {type(module).__name__.removeprefix(UNPADDED)}"
+        for name, module in assembled.model.named_modules()
+        if name in below
+    ]
     return hash_bytes(type(assembled.model).__name__, *kinds)
 
 
