@@ -3,7 +3,7 @@
 usage: one_run.py '{"tool": "thawline" | "trainer-default" | "trainer-best", "data": "sst2", "seed": 0, ...}' RESULT.json
 Settings are the same for all: checkpoint, data, epochs, examples a step, learning rate, warm-up, decay, clipping. Beside these
 a run may have: `model` ("minilm", or "me5", whose folder is in $THAWLINE_ME5), `examples` (so many training rows, made by
-repetition where there are fewer), `max_steps`, and for Thawline `eval_strategy` and a list as `learning_rate`.
+repetition where there are fewer), `max_steps`, and for Thawline `eval_strategy`, `sampling`, and a list as `learning_rate`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def thawline(run: dict[str, Any], model: str, data: Path) -> dict[str, Any]:
                 **({"max_steps": run["max_steps"]} if "max_steps" in run else {"num_train_epochs": run["epochs"]}),
                 "batch_size": run["batch_size"],
                 "seed": run["seed"],
-                "train_sampling_strategy": "group_by_length",
+                "train_sampling_strategy": run.get("sampling", "group_by_length"),
                 "eval_strategy": evaluation,
                 "load_best_model_at_end": evaluation != "no",
             },

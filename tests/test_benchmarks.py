@@ -146,6 +146,13 @@ def test_operators_fall_into_kinds():
     assert where.table(rows).count("12.5") == 2 * len(shares)
 
 
+def test_padding_is_a_line_for_each_data_set():
+    padding = script("padding")
+    rows = [run | {"padded_ms": 250.0, "left_out_ms": 200.0, "load_before": 0.1} for run in padding.runs(10)]
+    table = padding.table(rows)
+    assert table.count("250") == table.count("200") == 2 and "banking77" in table
+
+
 def test_a_run_is_carried_out_once_and_kept_whole(tmp_path):
     """The command that is carried out here stands for a training; it says what it was given."""
     alternate, results = script("alternate"), script("results")

@@ -64,7 +64,11 @@ class Real:
         places = real.nonzero().squeeze(1)
         spare = (~real).nonzero().squeeze(1)[: -len(places) % _GRID]
         self.places = torch.cat([places, spare])
-        self.few = len(self.places) <= MOST * len(real)
+
+    @property
+    def few(self) -> bool:
+        """Whether there are so few that it pays to leave out the others."""
+        return len(self.places) <= MOST * self.shape.numel()
 
     def taken(self, padded: Tensor) -> Tensor:
         """Return what stands at the real positions of a tensor [B, L, D]; [T, D]."""

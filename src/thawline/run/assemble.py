@@ -44,6 +44,9 @@ from thawline.types import Batch
 Decisions = dict[str, Any]
 """What was decided by measuring, once: kept in decisions.json and never measured again on resume."""
 
+_ROWS, _ROWS_OF_HEAD = 64, 1024
+"""Examples of a batch that is evaluated, where the recipe does not say: a head alone costs little beside what a batch does."""
+
 
 @dataclass(frozen=True)
 class Assembled:
@@ -216,7 +219,7 @@ def evaluator(
     """Return what measures the model on the validation set, as it is trained: in the same dtype, from the same prefix."""
     if data is None:
         return None
-    prefix, size = gradients.prefix, recipe.train.per_device_eval_batch_size or 64
+    prefix, head = gradients.prefix, len(learner.stages) - 1
 
     def forward(data: Supervised, indices: np.ndarray, batch: Batch) -> Any:
         with prefix.replicas.taken() as replica:
@@ -229,8 +232,10 @@ def evaluator(
             for copy in learner.copies:
                 modes.enter_context(evaluating(copy))
             prefix.fill(data, learner.thaw_line)
+            depth = prefix.depth(learner.thaw_line)
+            size = recipe.train.per_device_eval_batch_size or (_ROWS_OF_HEAD if depth == head else _ROWS)
             options: dict[str, Any] = {"autocast": gradients.device.autocast, "each": gradients.workers.each}
-            options |= {"forward": forward, "hollow": prefix.depth(learner.thaw_line) > 0}
+            options |= {"forward": forward, "hollow": depth > 0}
             return measure(model, data, batch_size=size, told=lambda done: told(done, len(data)), **options)
 
     return evaluate
