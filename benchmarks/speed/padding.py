@@ -1,6 +1,6 @@
 """What a step takes where blocks leave padding out and where they do not: order by chance, both ways in turn in one process.
 
-usage: padding.py [--table] [--steps N]    Appends one line a data set to results/speed_padding.jsonl; MiniLM, everything learns.
+usage: padding.py [--table] [--steps N]    Appends one line a data set to results/speed_padding.jsonl; MiniLM, full.
 Two steps are taken one way, then two the other; the medians are of the gradients of a step, without its optimiser.
 """
 
