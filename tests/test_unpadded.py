@@ -1,5 +1,6 @@
 """Blocks without padding: the same answers and gradients from fewer rows; what is not known is left alone."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -7,11 +8,16 @@ import pytest
 import torch
 import transformers
 
-from families import FAMILIES, SENTENCES, inputs_of, model_of
+from families import FAMILIES, LAYERS, SENTENCES, folder_of, inputs_of, model_of
 from test_last import gradients
 from thawline.data.batch import even_batches
 from thawline.models.last import FirstOnly
 from thawline.models.unpadded import MOST, Unpadded
+from thawline.run.api import recipe_for
+from thawline.run.assemble import assemble
+from thawline.run.carry_out import Job, device_of
+from thawline.run.folder import RunFolder
+from thawline.run.prepare import prepare
 
 KNOWN = ("bert", "roberta", "electra", "distilbert")
 UNLIKE = [SENTENCES[3], SENTENCES[2], "Good.", "Good."]
@@ -120,3 +126,20 @@ def test_even_batches_hold_every_example_once_and_like_sums(workers: int, most: 
     sums = [int(lengths[part].sum()) for part in parts]
     assert max(sums) - min(sums) <= 2 * lengths.max()
     assert even_batches(np.array([5]), workers, max_examples=most)[0].tolist() == [0]
+
+
+def job_over(data: Any, model: Any, folder: Path, **more: Any) -> Job:
+    recipe = recipe_for(data, model=model, train={"max_steps": 2, "batch_size": 8, "sampling": "random"}, **more)
+    prepared = prepare(recipe, lambda text: None)
+    parts = assemble(prepared, lambda text: None)
+    return Job(prepared, parts, RunFolder(folder), device_of(parts.recipe), print, progress=False, begun=0.0)
+
+
+def test_texts_and_words_are_learned_without_padding(tmp_path: Path) -> None:
+    texts = [" ".join([f"film{n}"] + ["good"] * (5 * (n % 8 == 0))) for n in range(40)]
+    tags = [{"tokens": text.split(), "ner_tags": ["B-a", *["O"] * (len(text.split()) - 1)]} for text in texts]
+    for name, data in {"texts": (texts, ["a", "b"] * 20), "words": tags}.items():
+        job = job_over(data, folder_of("bert"), tmp_path / name)
+        loop = job.loop()
+        assert loop.gradients.unpadded and len(job.spared.padding.blocks) >= LAYERS - 1
+        job.workers.close()

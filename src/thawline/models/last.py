@@ -10,10 +10,7 @@ import torch
 from torch import Tensor
 
 from thawline.models.trace import evaluating
-from thawline.models.unpadded import attended, of_real, split_heads
-
-_CLOSE = 1e-4
-"""How far logits may lie apart, beside the largest of them."""
+from thawline.models.unpadded import alike, attended, split_heads
 
 
 @final
@@ -33,8 +30,7 @@ class FirstOnly:
         with torch.no_grad(), evaluating(model), suppress(RuntimeError, ValueError, TypeError, IndexError, AttributeError):
             before = answers()
             self.block.__class__ = _shortened(self._kind)
-            after = answers()
-            same = after.shape == before.shape and bool((after - before).abs().max() <= _CLOSE * before.abs().max())
+            same = alike(before, answers())
         if not same:
             self.restore()
 
@@ -48,14 +44,14 @@ class FirstOnly:
 def _bert(module: Any, hidden: Tensor, mask: Tensor | None) -> Any:
     """The attention of a BERT: what comes out goes on as the only position."""
     own, first = module.self, _first(hidden)
-    heads = split_heads([own.query(first), *of_real((own.key, own.value), hidden, mask)], own.attention_head_size)
+    heads = split_heads([own.query(first), own.key(hidden), own.value(hidden)], own.attention_head_size)
     return module.output(attended(heads, _row(mask), own.dropout), first), None
 
 
 def _distilbert(module: Any, hidden: Tensor, mask: Tensor | None) -> Any:
     """The block of a DistilBERT, whose attention adds nothing up."""
     own, first = module.attention, _first(hidden)
-    heads = split_heads([own.q_lin(first), *of_real((own.k_lin, own.v_lin), hidden, mask)], own.attention_head_size)
+    heads = split_heads([own.q_lin(first), own.k_lin(hidden), own.v_lin(hidden)], own.attention_head_size)
     found = module.sa_layer_norm(own.out_lin(attended(heads, _row(mask), own.dropout)) + first)
     return module.output_layer_norm(module.ffn(found) + found)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, final
 
@@ -40,10 +40,11 @@ class Unpadded:
             with torch.no_grad():
                 before = answers()
             for module, kind in self.blocks:
-                module.__class__ = _unpadded(kind)
+                module.__class__ = _unpadded(kind, always=True)  # however little there is to leave out here
             with torch.enable_grad():
-                after = answers().detach()
-            same = after.shape == before.shape and bool((after - before).abs().max() <= _CLOSE * before.abs().max())
+                same = alike(before, answers().detach())
+        for module, kind in self.blocks:
+            module.__class__ = _unpadded(kind)
         if not same:
             self.restore()
 
@@ -80,13 +81,9 @@ class Real:
         return whole.view(*self.shape, -1)
 
 
-def of_real(parts: Iterable[Callable[[Tensor], Tensor]], hidden: Tensor, mask: Tensor | None) -> list[Tensor]:
-    """Return what each part makes of the positions of `hidden` [B, L, D], of the real ones alone where gradients are wanted."""
-    real = Real(mask) if mask is not None and torch.is_grad_enabled() else None
-    if real is None or not real.few:
-        return [part(hidden) for part in parts]
-    taken = real.taken(hidden)
-    return [real.spread(part(taken)) for part in parts]
+def alike(one: Tensor, other: Tensor) -> bool:
+    """Tell whether logits stayed as they are, to rounding."""
+    return one.shape == other.shape and bool((other - one).abs().max() <= _CLOSE * one.abs().max())
 
 
 def attended(heads: list[Tensor], mask: Tensor | None, dropout: nn.Dropout) -> Tensor:
@@ -131,14 +128,17 @@ def _apart(module: Any) -> bool:
     return getattr(module, "is_decoder", False) or (kind != "TransformerBlock" and own != f"{kind}Attention")
 
 
-def _unpadded(kind: Any) -> type[Any]:
-    """Return a class of blocks that compute real positions alone."""
+def _unpadded(kind: Any, *, always: bool = False) -> type[Any]:
+    """Return a class of blocks that compute real positions alone, `always` or where they are few."""
     compute = _BLOCKS[kind.__name__]
 
     def forward(module: Any, hidden_states: Tensor, attention_mask: Tensor | None = None, *more: Any, **given: Any) -> Any:
         # Another sequence to attend to, or what was before this one.
         other = any(isinstance(value, Tensor | Cache) for value in (*more, *given.values()))
-        if attention_mask is None or other or not torch.is_grad_enabled() or not (real := Real(attention_mask)).few:
+        if attention_mask is None or other or not torch.is_grad_enabled():
+            return kind.forward(module, hidden_states, attention_mask, *more, **given)
+        real = Real(attention_mask)
+        if not (always or real.few):
             return kind.forward(module, hidden_states, attention_mask, *more, **given)
         return real.spread(compute(module, real.taken(hidden_states), real))
 

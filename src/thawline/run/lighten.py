@@ -77,13 +77,14 @@ def spared(prepared: Prepared, model: Any) -> Spared:
 
 
 def _answers(prepared: Prepared, model: Any) -> torch.Tensor:
-    """Return what a model says of the longest and of the shortest example."""
+    """Return what a model says of the longest and the shortest example; of positions, what it says of real ones."""
     data = prepared.sets["train"]
     batch = data.batch(np.array([data.lengths.argmax(), data.lengths.argmin()]))
     device = next(model.parameters()).device
     inputs = {name: value.to(device) for name, value in batch.inputs.items()}
     said: torch.Tensor = data.task.forward(model, replace(batch, inputs=inputs)).logits
-    return said
+    mask = inputs.get("attention_mask")
+    return said if mask is None or said.dim() < 3 else said[mask.bool()]
 
 
 def narrowed(prepared: Prepared, assembled: Assembled, say: Say) -> Rows | None:
