@@ -59,11 +59,11 @@ class Unpadded:
 class Real:
     """The positions of a batch [B, L] that are computed, by the mask of attention, [B, 1, L, L]: true, or 0, at real ones."""
 
-    def __init__(self, mask: Tensor) -> None:
+    def __init__(self, mask: Tensor, grid: int = _GRID) -> None:
         self.mask, row = mask, mask[:, 0, 0]
         self.shape, real = row.shape, (row if row.dtype == torch.bool else row >= 0).flatten()
         places = real.nonzero().squeeze(1)
-        spare = (~real).nonzero().squeeze(1)[: -len(places) % _GRID]
+        spare = (~real).nonzero().squeeze(1)[: -len(places) % grid]
         self.places = torch.cat([places, spare])
 
     @property
@@ -137,7 +137,7 @@ def _unpadded(kind: Any, *, always: bool = False) -> type[Any]:
         other = any(isinstance(value, Tensor | Cache) for value in (*more, *given.values()))
         if attention_mask is None or other or not torch.is_grad_enabled():
             return kind.forward(module, hidden_states, attention_mask, *more, **given)
-        real = Real(attention_mask)
+        real = Real(attention_mask, 1 if always else _GRID)
         if not (always or real.few):
             return kind.forward(module, hidden_states, attention_mask, *more, **given)
         return real.spread(compute(module, real.taken(hidden_states), real))
