@@ -24,17 +24,20 @@ TOOLS = ("thawline", "trainer-best")
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Return what has been measured, a line for each strategy and tool, and how that stands to the target."""
-    lines = ["strategy     tool          seeds  perplexity  before   seconds  peak MB"]
+    lines = ["strategy     processor  tool          seeds  perplexity  before   seconds  peak MB"]
     for strategy in RATES:
         means = {}
         for tool in TOOLS:
             own = [row for row in rows if (row["strategy"], row["tool"]) == (strategy, tool)]
             if not own:
                 continue
-            timed = [row["seconds"] for row in own if row["timed"]]
-            seconds, peak = median(timed) if timed else math.nan, median(row["peak_memory_mb"] for row in own)
             means[tool], before = (mean(row[name] for row in own) for name in ("perplexity", "before_perplexity"))
-            lines.append(f"{strategy:12} {tool:13} {len(own):5}  {means[tool]:10.3f}  {before:6.3f} {seconds:9.1f} {peak:8.0f}")
+            for processor in sorted({row["processor"] for row in own}):
+                here = [row for row in own if row["processor"] == processor]
+                timed = [row["seconds"] for row in here if row["timed"]]
+                seconds, peak = median(timed) if timed else math.nan, median(row["peak_memory_mb"] for row in here)
+                perplexity = f"{mean(row['perplexity'] for row in here):10.3f}  {before:6.3f}"
+                lines.append(f"{strategy:12} {processor:10} {tool:13} {len(here):5}  {perplexity} {seconds:9.1f} {peak:8.0f}")
         if len(means) == len(TOOLS):
             more, most = means["thawline"] / means["trainer-best"] - 1, WITHIN[strategy]
             answer = "yes" if more <= most else "no"

@@ -68,15 +68,16 @@ def wanted(tasks: Sequence[str], tools: Sequence[str], *, seeds: int, strategy: 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """Return what has been measured, a line for each task, strategy and tool, and below it how that stands to the target."""
-    lines = ["task                         strategy    tool          seeds quality                            seconds  peak MB"]
-    groups = sorted({(row["task"], row["strategy"], row["tool"]) for row in rows})
-    for task, strategy, tool in groups:
-        own = [row for row in rows if (row["task"], row["strategy"], row["tool"]) == (task, strategy, tool)]
+    header = "task                         strategy    processor   tool          seeds quality"
+    lines, keys = [f"{header:112}   seconds  peak MB"], ("task", "strategy", "processor", "tool")
+    groups = sorted({tuple(row[key] for key in keys) for row in rows})
+    for task, strategy, processor, tool in groups:
+        own = [row for row in rows if tuple(row[key] for key in keys) == (task, strategy, processor, tool)]
         timed = [row["seconds"] for row in own if row["timed"]]
         seconds, peak = median(timed) if timed else math.nan, median(row["peak_memory_mb"] for row in own)
         shown = "  ".join(f"{metric} {_spread([row[metric] for row in own])}" for metric in METRICS[task])
-        lines.append(f"{task:28} {strategy:11} {tool:13} {len(own):5} {shown}  {seconds:9.1f} {peak:8.0f}")
-    for task, strategy in sorted({(task, strategy) for task, strategy, _ in groups}):
+        lines.append(f"{task:28} {strategy:11} {processor:11} {tool:13} {len(own):5} {shown}  {seconds:9.1f} {peak:8.0f}")
+    for task, strategy in sorted({(task, strategy) for task, strategy, *_ in groups}):
         lines += _verdict(task, strategy, [row for row in rows if (row["task"], row["strategy"]) == (task, strategy)])
     return "\n".join(lines)
 

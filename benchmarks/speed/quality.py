@@ -82,4 +82,4 @@ if __name__ == "__main__":
     pairs = [one.sides(options.repeats) for one in chosen]
     runs = [run for seed in range(options.repeats) for sides in pairs for run in sides[seed]]
     runs = list({str(run): run for run in runs}.values())
-    print(table(measured(options, runs, name=NAME, untimed=options.untimed), chosen))
+    print(table(measured(options, runs, name=NAME, untimed=options.untimed, anywhere=True), chosen))

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, final
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from alternate import SCRIPT, carry_out, fill, rows_of, wanted_run
+from results import processor
 
 NAME = "speed"
 TOOLS = ("thawline", "trainer-default", "trainer-best")
@@ -59,14 +60,26 @@ def arguments(doc: str | None, repeats: int = 3) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--table", action="store_true", help="only print the table, of what is there")
     parser.add_argument("--repeats", type=int, default=repeats, help="runs of each kind")
+    parser.add_argument("--processor", help="of which runs are looked up; times of two kinds are not comparable (this one)")
     parser.add_argument("--examples", type=int, help="try it on so many training rows; nothing is written down")
     return parser
 
 
 def measured(
-    options: argparse.Namespace, runs: Rows, *, name: str = NAME, script: Path = SCRIPT, untimed: bool = False
+    options: argparse.Namespace,
+    runs: Rows,
+    *,
+    name: str = NAME,
+    script: Path = SCRIPT,
+    untimed: bool = False,
+    anywhere: bool = False,
 ) -> Rows:
-    """Carry out what is missing of the runs and return the rows of them; a trial is neither looked up nor written down."""
+    """Carry out what is missing of the runs and return the rows of them; a trial is neither looked up nor written down.
+
+    A run on another kind of processor is not one of them, unless it counts `anywhere`.
+    """
+    if not anywhere:
+        runs = [run | {"processor": options.processor or processor()} for run in runs]
     if options.examples and not options.table:
         return [carry_out(run | {"examples": options.examples}, script=script) for run in runs]
     if not options.table:
@@ -178,7 +191,7 @@ def conditions(rows: Rows) -> str:
     if not rows:
         return "nothing is measured yet"
     loads, told = [done["load_before"] for done in rows], [f"{len(rows)} runs"]
-    for key in ("threads", "torch", "transformers", "thawline"):
+    for key in ("processor", "threads", "torch", "transformers", "thawline"):
         values = sorted({str(done[key]) for done in rows if key in done})
         told += [f"{key} {', '.join(values)}"] if values else []
     return "; ".join([*told, f"load before a run {median(loads):.1f}, at most {max(loads):.1f}"])
