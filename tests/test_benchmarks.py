@@ -61,7 +61,7 @@ def test_a_script_starts_where_nothing_is_measured(name, monkeypatch, capsys):
     ],
 )
 def test_medians_stand_beside_targets(name, shown, monkeypatch, capsys):
-    """Medians of 10, 11, 12 and 50, 51, 52 and 20, 21, 22 seconds; the Trainer's are of one epoch; another processor counts not."""
+    """Medians of 10, 11, 12 and 50, 51, 52 and 20, 21, 22 seconds; the Trainer's of one epoch; no other processor's."""
     results, made = script("results"), script(name)
     results.FOLDER.mkdir(exist_ok=True)
     other = [row | {"seconds": 1000 * row["seconds"], "processor": "another"} for row in finished(made, 3)]
