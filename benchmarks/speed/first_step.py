@@ -7,13 +7,24 @@ and trains.
 
 from __future__ import annotations
 
-import json
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from side_by_side import TOOLS, Rows, Target, arguments, conditions, markdown, measured, middle, shown, verdict, wanted_run
+from side_by_side import (
+    TOOLS,
+    Rows,
+    Target,
+    arguments,
+    conditions,
+    is_one_run,
+    markdown,
+    measured,
+    middle,
+    shown,
+    verdict,
+    wanted_run,
+)
 
 TARGET = Target(1, 1, least=False)
 
@@ -50,8 +61,6 @@ def table(rows: Rows) -> str:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] and sys.argv[1].startswith("{"):
-        Path(sys.argv[2]).write_text(json.dumps(measure(json.loads(sys.argv[1]))))
-    else:
+    if not is_one_run(measure):
         options = arguments(__doc__).parse_args()
         print(table(measured(options, runs(options.repeats), name="speed_first_step", script=Path(__file__))))

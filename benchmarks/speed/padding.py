@@ -6,8 +6,6 @@ Two steps are taken one way, then two the other; the medians are of the gradient
 
 from __future__ import annotations
 
-import json
-import sys
 import tempfile
 import time
 from dataclasses import replace
@@ -15,7 +13,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from side_by_side import Rows, arguments, conditions, markdown, measured, middle, shown, wanted_run
+from side_by_side import Rows, arguments, conditions, is_one_run, markdown, measured, middle, shown, wanted_run
 
 STEPS, WARM = 120, 12
 
@@ -63,9 +61,7 @@ def table(rows: Rows) -> str:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] and sys.argv[1].startswith("{"):
-        Path(sys.argv[2]).write_text(json.dumps(measure(json.loads(sys.argv[1]))))
-    else:
+    if not is_one_run(measure):
         parser = arguments(__doc__, repeats=1)
         parser.add_argument("--steps", type=int, default=STEPS, help="how many to train")
         options = parser.parse_args()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -85,6 +86,14 @@ def measured(
     if not options.table:
         fill(name, runs, timed=not untimed, script=script)
     return rows_of(name, runs)
+
+
+def is_one_run(measure: Callable[[dict[str, Any]], dict[str, Any]]) -> bool:
+    """Tell whether a script was started by `carry_out`, for one run in a process of its own; if so, that is carried out."""
+    if not (sys.argv[1:2] and sys.argv[1].startswith("{")):
+        return False
+    Path(sys.argv[2]).write_text(json.dumps(measure(json.loads(sys.argv[1]))))
+    return True
 
 
 def main(row: Row, doc: str | None) -> None:

@@ -8,8 +8,6 @@ several.
 
 from __future__ import annotations
 
-import json
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -17,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, final
 
-from side_by_side import Rows, arguments, conditions, markdown, measured, middle, shown, wanted_run
+from side_by_side import Rows, arguments, conditions, is_one_run, markdown, measured, middle, shown, wanted_run
 
 STEPS, EVERY = 100, 5
 KINDS = {
@@ -163,9 +161,7 @@ def table(rows: Rows) -> str:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] and sys.argv[1].startswith("{"):
-        Path(sys.argv[2]).write_text(json.dumps(measure(json.loads(sys.argv[1]))))
-    else:
+    if not is_one_run(measure):
         parser = arguments(__doc__, repeats=1)
         parser.add_argument("--steps", type=int, default=STEPS, help="how many to train; the second half is watched")
         options = parser.parse_args()

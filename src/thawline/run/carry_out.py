@@ -240,7 +240,8 @@ class Job:
         decisions |= self.device.of_main(within(self.prepared, trial, self.frozen, decisions=decisions, **budget, say=self.say))
 
     def _foresight(self, decisions: Decisions) -> dict[str, Any]:
-        return foresight(self.prepared, self.assembled, self.light, frozen=self.frozen, decisions=decisions)
+        unpadded = bool(self.spared.padding.blocks)
+        return foresight(self.prepared, self.assembled, self.light, frozen=self.frozen, decisions=decisions, unpadded=unpadded)
 
     def _settled(self, line: int, step: int) -> None:
         names = [stage.name for stage in self.assembled.stages]

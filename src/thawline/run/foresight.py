@@ -11,6 +11,7 @@ import numpy as np
 from thawline.data.batch import on_grid
 from thawline.memory import anonymous_bytes
 from thawline.models.trace import evaluating
+from thawline.models.unpadded import MOST
 from thawline.run.assemble import Assembled, Decisions, order_of
 from thawline.run.keeper import Frozen
 from thawline.run.lighten import Light
@@ -24,7 +25,7 @@ _STEPS = 100  # looked at
 
 
 class Passes(NamedTuple):
-    """Tokens of the steps that were looked at: real ones, with padding in plain batches, and in the micro-batches used.
+    """Tokens of the steps that were looked at: real ones, with padding in plain batches, and what micro-batches compute.
 
     `widest` is the most that is under way at once, padding included; `shapes` are all that micro-batches had, of `steps` steps.
     """
@@ -37,18 +38,24 @@ class Passes(NamedTuple):
     steps: int
 
 
-def passes(order: Order, *, rows: int, workers: int) -> Passes:
-    """Look at steps of the first epoch; plain batches have `rows` examples in the order given."""
+def passes(order: Order, *, rows: int, workers: int, unpadded: bool = False) -> Passes:
+    """Look at steps of the first epoch; plain batches have `rows` examples in the order given.
+
+    Where the model leaves padding out (`unpadded`), micro-batches with much of it compute real tokens alone.
+    """
     tokens = plain = used = widest = 0
     shapes = set[tuple[int, int]]()
     steps = np.unique(np.linspace(0, order.steps_per_epoch - 1, _STEPS).astype(int))
     for step in steps:
         lengths = order.lengths[order.examples(int(step))]
-        parts = order.micro_batches(int(step), max_examples=rows, workers=workers)
+        parts = order.micro_batches(int(step), max_examples=rows, workers=workers, unpadded=unpadded)
         sizes = [(len(part), int(on_grid(order.lengths[part], order.longest).max())) for part in parts]
         padded = sorted((count * length for count, length in sizes), reverse=True)
         shapes.update(sizes)
-        tokens, used = tokens + int(lengths.sum()), used + sum(padded)
+        for part, (count, length) in zip(parts, sizes, strict=True):
+            real = int(order.lengths[part].sum())
+            used += real if unpadded and real <= MOST * count * length else count * length
+        tokens += int(lengths.sum())
         plain += sum(len(some) * int(some.max()) for some in np.split(lengths, range(rows, len(lengths), rows)))
         widest = max(widest, sum(padded[:workers]))
     return Passes(tokens, plain, used, widest, len(shapes), len(steps))
@@ -67,12 +74,20 @@ def held_by(assembled: Assembled, data: Supervised) -> float | None:
         return held_bytes(assembled.model, assembled.groups, looked, positions=positions, forward=data.task.forward)
 
 
-def foresight(prepared: Prepared, assembled: Assembled, light: Light, *, frozen: Frozen, decisions: Decisions) -> Facts:
+def foresight(
+    prepared: Prepared,
+    assembled: Assembled,
+    light: Light,
+    *,
+    frozen: Frozen,
+    decisions: Decisions,
+    unpadded: bool = False,
+) -> Facts:
     """Return what plan.json holds: steps, padding, memory in MB (10^6 bytes), and what was decided of the frozen part."""
     recipe, data = assembled.recipe, prepared.sets["train"]
     rows, workers = recipe.train.per_device_train_batch_size, decisions["workers"]
     order = order_of(data, recipe)
-    looked = passes(order, rows=rows, workers=workers)
+    looked = passes(order, rows=rows, workers=workers, unpadded=unpadded)
     seen = Seen(looked.widest, round(looked.shapes * decisions["steps"] / looked.steps), held_by(assembled, data))
     needed = forecast(
         assembled.model,
