@@ -134,8 +134,10 @@ def test_passes_count_padding() -> None:
     assert seen.tokens == lengths.sum() <= seen.used < seen.plain
     assert seen.widest <= 32 * 100
     assert passes(Order(np.full(64, 7), 32, seed=0), rows=16, workers=2).used == 64 * 7
-    left_out = passes(Order(lengths, 32, seed=0), rows=32, workers=1, unpadded=True)
-    assert seen.tokens == left_out.tokens <= left_out.used < seen.used
+    lengths = np.arange(4, 100)
+    seen, left_out = (passes(Order(lengths, 32, seed=0), rows=32, workers=2, unpadded=way) for way in (False, True))
+    assert seen.tokens == left_out.tokens == lengths.sum() <= left_out.used < seen.used
+    assert left_out.shares["plain"] == seen.shares["plain"] > seen.shares["used"] > left_out.shares["used"]
 
 
 def test_forecast_counts_what_was_seen(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ _STEPS = 100  # looked at
 class Passes(NamedTuple):
     """Tokens of the steps that were looked at: real ones, with padding in plain batches, and what micro-batches compute.
 
-    `widest` is the most that is under way at once, padding included; `shapes` are all that micro-batches had, of `steps` steps.
+    `widest` is the most that is under way at once; `shapes` are all that micro-batches had, of `steps` steps.
     """
 
     tokens: int
@@ -36,6 +36,12 @@ class Passes(NamedTuple):
     widest: int
     shapes: int
     steps: int
+
+    @property
+    def shares(self) -> Facts:
+        """Padding as a share of all, in plain batches and as it is computed, and how much of the first is saved."""
+        before, after = self.plain - self.tokens, self.used - self.tokens
+        return {"plain": before / self.plain, "used": after / self.used, "saved": 1 - after / before if before else 0.0}
 
 
 def passes(order: Order, *, rows: int, workers: int, unpadded: bool = False) -> Passes:
@@ -50,14 +56,14 @@ def passes(order: Order, *, rows: int, workers: int, unpadded: bool = False) -> 
         lengths = order.lengths[order.examples(int(step))]
         parts = order.micro_batches(int(step), max_examples=rows, workers=workers, unpadded=unpadded)
         sizes = [(len(part), int(on_grid(order.lengths[part], order.longest).max())) for part in parts]
-        padded = sorted((count * length for count, length in sizes), reverse=True)
-        shapes.update(sizes)
+        computed = list[int]()
         for part, (count, length) in zip(parts, sizes, strict=True):
             real = int(order.lengths[part].sum())
-            used += real if unpadded and real <= MOST * count * length else count * length
-        tokens += int(lengths.sum())
+            computed.append(real if unpadded and real <= MOST * count * length else count * length)
+        shapes.update(sizes)
+        tokens, used = tokens + int(lengths.sum()), used + sum(computed)
+        widest = max(widest, sum(sorted(computed, reverse=True)[:workers]))
         plain += sum(len(some) * int(some.max()) for some in np.split(lengths, range(rows, len(lengths), rows)))
-        widest = max(widest, sum(padded[:workers]))
     return Passes(tokens, plain, used, widest, len(shapes), len(steps))
 
 
@@ -75,13 +81,7 @@ def held_by(assembled: Assembled, data: Supervised) -> float | None:
 
 
 def foresight(
-    prepared: Prepared,
-    assembled: Assembled,
-    light: Light,
-    *,
-    frozen: Frozen,
-    decisions: Decisions,
-    unpadded: bool = False,
+    prepared: Prepared, assembled: Assembled, light: Light, *, frozen: Frozen, decisions: Decisions, unpadded: bool = False
 ) -> Facts:
     """Return what plan.json holds: steps, padding, memory in MB (10^6 bytes), and what was decided of the frozen part."""
     recipe, data = assembled.recipe, prepared.sets["train"]
@@ -109,15 +109,10 @@ def foresight(
         "workspace": needed.workspace,
         "peak": held + needed.peak,
     }
-    before = looked.plain - looked.tokens
     return {
         "steps": decisions["steps"],
         "steps_per_epoch": order.steps_per_epoch,
-        "padding": {
-            "plain": before / looked.plain,
-            "used": (looked.used - looked.tokens) / looked.used,
-            "saved": 1 - (looked.used - looked.tokens) / before if before else 0.0,
-        },
+        "padding": looked.shares,
         "memory_mb": {name: round(size / 1e6, 1) for name, size in memory.items()},
         "store": _store_of(frozen),
     }

@@ -174,7 +174,8 @@ def step_abreast(learners: Sequence[Learner], done: int, weights: Sequence[float
         optimizer.step()
     for learner, own in zip(learners, moved, strict=True):
         learner.masters.publish(own)
-        learner.forget()
+    for parameter in every:
+        parameter.grad = None
     return found
 
 
