@@ -63,7 +63,8 @@ def test_contract_over_every_problem(case: str) -> None:
 @pytest.mark.parametrize("name", FAMILIES)
 def test_contract_over_every_family(name: str) -> None:
     task = task_of(name)
-    check_task(task, model_of(name, task), EXAMPLES)
+    # XLNet stands still for long at 3e-3: whether it learns in time is then decided by how a processor rounds.
+    check_task(task, model_of(name, task), EXAMPLES, learning_rate=1e-3 if name == "xlnet" else 3e-3)
 
 
 @pytest.mark.parametrize("name", ["bert", "deberta-v2", "xlnet", "gpt2"])
