@@ -43,7 +43,7 @@ def processor() -> str:
     import torch
 
     kind = platform.processor() or platform.machine()
-    return f"{kind} amx" if torch.cpu._is_amx_tile_supported() else kind
+    return f"{kind} amx" if torch.cpu.get_capabilities().get("amx_tile") else kind
 
 
 def _facts() -> dict[str, Any]:

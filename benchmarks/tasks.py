@@ -67,7 +67,7 @@ def wanted(tasks: Sequence[str], tools: Sequence[str], *, seeds: int, strategy: 
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    """Return what has been measured, a line for each task, strategy and tool, and below it how that stands to the target."""
+    """Return a line for each task, strategy, processor and tool that was measured, and below how that stands to the target."""
     header = "task                         strategy    processor   tool          seeds quality"
     lines, keys = [f"{header:112}   seconds  peak MB"], ("task", "strategy", "processor", "tool")
     groups = sorted({tuple(row[key] for key in keys) for row in rows})

@@ -74,6 +74,14 @@ def test_medians_stand_beside_targets(name, shown, monkeypatch, capsys):
     assert "load before a run 0.1" in out
 
 
+def test_nothing_is_carried_out_in_the_name_of_another_processor(monkeypatch, capsys):
+    """Its rows are only shown: what ran here would be written down as having run there."""
+    monkeypatch.setattr("subprocess.run", lambda *words, **more: pytest.fail("a run was started"))
+    monkeypatch.setattr(sys, "argv", ["full", "--processor", "another"])
+    runpy.run_path(str(FOLDER / "speed" / "full.py"), run_name="__main__")
+    assert "nothing is measured yet" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("name", ["rates", "growth", "first_step"])
 def test_other_tables_come_out_of_rows(name):
     made = script(name)

@@ -61,7 +61,7 @@ def arguments(doc: str | None, repeats: int = 3) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--table", action="store_true", help="only print the table, of what is there")
     parser.add_argument("--repeats", type=int, default=repeats, help="runs of each kind")
-    parser.add_argument("--processor", help="of which runs are looked up; times of two kinds are not comparable (this one)")
+    parser.add_argument("--processor", help="only print the table of another kind: times of two are not comparable")
     parser.add_argument("--examples", type=int, help="try it on so many training rows; nothing is written down")
     return parser
 
@@ -77,13 +77,14 @@ def measured(
 ) -> Rows:
     """Carry out what is missing of the runs and return the rows of them; a trial is neither looked up nor written down.
 
-    A run on another kind of processor is not one of them, unless it counts `anywhere`.
+    A run on another kind of processor is not one of them, unless it counts `anywhere`; none is carried out in its name.
     """
+    only_shown = options.table or options.processor is not None
     if not anywhere:
         runs = [run | {"processor": options.processor or processor()} for run in runs]
-    if options.examples and not options.table:
+    if options.examples and not only_shown:
         return [carry_out(run | {"examples": options.examples}, script=script) for run in runs]
-    if not options.table:
+    if not only_shown:
         fill(name, runs, timed=not untimed, script=script)
     return rows_of(name, runs)
 

@@ -55,6 +55,16 @@ class Unpadded:
         self.blocks = []
 
 
+def computed(real: int, positions: int) -> int:
+    """Return how many of a batch's positions a block computes where it learns: the real ones, on a grid, or all of them.
+
+    >>> computed(50, 100), computed(90, 100)
+    (64, 100)
+    """
+    some = -(-real // _GRID) * _GRID
+    return some if some <= MOST * positions else positions
+
+
 @final
 class Real:
     """The positions of a batch [B, L] that are computed, by the mask of attention, [B, 1, L, L]: true, or 0, at real ones."""

@@ -11,7 +11,7 @@ import numpy as np
 from thawline.data.batch import on_grid
 from thawline.memory import anonymous_bytes
 from thawline.models.trace import evaluating
-from thawline.models.unpadded import MOST
+from thawline.models.unpadded import computed
 from thawline.run.assemble import Assembled, Decisions, order_of
 from thawline.run.keeper import Frozen
 from thawline.run.lighten import Light
@@ -56,13 +56,12 @@ def passes(order: Order, *, rows: int, workers: int, unpadded: bool = False) -> 
         lengths = order.lengths[order.examples(int(step))]
         parts = order.micro_batches(int(step), max_examples=rows, workers=workers, unpadded=unpadded)
         sizes = [(len(part), int(on_grid(order.lengths[part], order.longest).max())) for part in parts]
-        computed = list[int]()
-        for part, (count, length) in zip(parts, sizes, strict=True):
-            real = int(order.lengths[part].sum())
-            computed.append(real if unpadded and real <= MOST * count * length else count * length)
+        padded = [count * length for count, length in sizes]
+        real = [int(order.lengths[part].sum()) for part in parts]
+        taken = [*map(computed, real, padded)] if unpadded else padded
         shapes.update(sizes)
-        tokens, used = tokens + int(lengths.sum()), used + sum(computed)
-        widest = max(widest, sum(sorted(computed, reverse=True)[:workers]))
+        tokens, used = tokens + sum(real), used + sum(taken)
+        widest = max(widest, sum(sorted(taken, reverse=True)[:workers]))
         plain += sum(len(some) * int(some.max()) for some in np.split(lengths, range(rows, len(lengths), rows)))
     return Passes(tokens, plain, used, widest, len(shapes), len(steps))
 

@@ -174,8 +174,7 @@ def step_abreast(learners: Sequence[Learner], done: int, weights: Sequence[float
         optimizer.step()
     for learner, own in zip(learners, moved, strict=True):
         learner.masters.publish(own)
-    for parameter in every:
-        parameter.grad = None
+        learner.forget()
     return found
 
 

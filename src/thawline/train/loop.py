@@ -118,7 +118,7 @@ class Loop:
             self.begin(interrupted)
             while not self.done:
                 self._timed("train", self._step)
-                if self.kept(self.judged()):
+                if self.settle():
                     raise KeyboardInterrupt
         self.end()
         return self.state
@@ -132,16 +132,12 @@ class Loop:
         """Whether there is no step left."""
         return self.state.ended is not None or self.state.step >= self.rhythm.total
 
-    def judged(self) -> bool:
-        """Evaluate after a step where that is due; return whether it was."""
+    def settle(self) -> bool:
+        """Evaluate after a step, and keep a checkpoint, where that is due; return whether training is to stop here."""
         if due := self._evaluation_due():
             self._timed("evaluation", self._evaluate)
-        return due
-
-    def kept(self, judged: bool) -> bool:
-        """Keep a checkpoint where that is due, as after an evaluation; return whether training is to stop here."""
         stopped = self.gradients.device.agreed(bool(self._interrupted))
-        if stopped or judged or time.monotonic() - self._saved >= self.rhythm.checkpoint_seconds:
+        if stopped or due or time.monotonic() - self._saved >= self.rhythm.checkpoint_seconds:
             self._timed("saving", self._save)
             self._saved = time.monotonic()
         return stopped

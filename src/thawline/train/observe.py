@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -33,13 +32,8 @@ def history(path: Path, resumed_at: int) -> Observer:
 
     def observe(moment: Moment) -> None:
         if moment.kind in ("step", "evaluation"):
-            line = json.dumps({"kind": moment.kind, "step": moment.step, **moment.record}) + "\n"
-            # One write, without Python's own layers: of heads side by side each has a line for every step.
-            descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-            try:
-                os.write(descriptor, line.encode())
-            finally:
-                os.close(descriptor)
+            with path.open("a") as file:
+                file.write(json.dumps({"kind": moment.kind, "step": moment.step, **moment.record}) + "\n")
 
     return observe
 

@@ -24,10 +24,6 @@ from thawline.train.trust import Part, Trust
 from thawline.types import Batch, Loss
 
 
-def _kept(judged: tuple[Loop, bool]) -> bool:
-    return judged[0].kept(judged[1])
-
-
 class NotTogetherError(Exception):
     """The head cannot be computed from the stored tensor alone."""
 
@@ -58,10 +54,8 @@ class Together:
                 last = min(loop.state.step for loop in going)
                 active = [loop for loop in going if loop.state.step == last]
                 self._step(active)
-                judged = {loop: loop.judged() for loop in active if loop not in self.faults}
-                # Keeping is waiting for the disk, mostly: where all of them do it they may as well wait at once.
-                each = active[0].gradients.workers.each if any(judged.values()) else map
-                if any(list(each(_kept, judged.items()))):  # every one has kept a checkpoint
+                stopped = [loop.settle() for loop in active if loop not in self.faults]
+                if any(stopped):  # every one has kept a checkpoint
                     raise KeyboardInterrupt
         for loop in self.loops:
             loop.end()
