@@ -53,7 +53,7 @@ def conversation(number: int) -> list[dict[str, str]]:
     return turns
 
 
-EXAMPLES = [{"id": f"e{i}", "messages": conversation(i), "label": conversation(i)[-1]["content"]} for i in range(6)]
+EXAMPLES = [{"id": f"e{i}", "messages": conversation(i), "label": conversation(i)[-1]["content"]} for i in range(16)]
 
 
 def task_of(family: str = "qwen2", max_length: int = POSITIONS, **options: Any) -> TextGeneration:

@@ -106,7 +106,8 @@ def _use(facts: RunFacts) -> str:
     task = str(get(facts.recipe, "task", "name", default=""))
     if task not in _TAGS:
         return ""
-    given = '"what a film"' if task.startswith("text") or task == "token-classification" else '"file"'
+    files = get(facts.data, "columns", "kind", default="text") in ("image", "audio")
+    given = '"file"' if files else '"what a film"'
     call = f'pipeline("{task}", model="path/to/this/folder")({given})'
     return f"```python\nfrom transformers import pipeline\n\n{call}\n```"
 

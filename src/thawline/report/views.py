@@ -112,28 +112,26 @@ def _stages(names: Sequence[str]) -> str:
     return f"stage {names[0]}" if len(names) == 1 else f"stages {names[0]} to {names[-1]}"
 
 
+_PLANNED = (
+    ("steps", ",.0f", "plan.steps", "metrics.train.steps"),
+    ("seconds of training", ",.1f", "metrics.train.predicted_seconds", "metrics.train.seconds"),
+    ("seconds an epoch", ",.1f", "metrics.train.predicted_seconds_per_epoch", "metrics.train.seconds_per_epoch"),
+    ("memory at the peak, MB", ",.0f", "metrics.train.predicted_peak_memory_mb", "metrics.train.peak_memory_mb"),
+    ("seconds of the frozen part", ".1f", "metrics.train.prefix.predicted_seconds", "metrics.train.prefix.seconds"),
+    ("MB that are stored of it", ",.1f", "metrics.train.prefix.predicted_size_mb", "metrics.train.prefix.size_mb"),
+    ("padding, share of what is computed", ".3f", "plan.padding.used", "metrics.train.padding"),
+)
+"""What is shown, how, and where the plan and the fact stand."""
+
+
 def plan(facts: RunFacts) -> Section | None:
     """What was predicted before the first step beside what came of it."""
-    train, blocks = facts.metrics.get("train", {}), list[Block]()
-    pairs = [
-        ("steps", Num(facts.plan.get("steps"), ",.0f", "plan.steps"), Num(train.get("steps"), ",.0f", "metrics.train.steps")),
-        (
-            "seconds of training",
-            Num(train.get("predicted_seconds"), ",.1f", "metrics.train.predicted_seconds"),
-            Num(train.get("seconds"), ",.1f", "metrics.train.seconds"),
-        ),
-        (
-            "memory at the peak, MB",
-            Num(train.get("predicted_peak_memory_mb"), ",.0f", "metrics.train.predicted_peak_memory_mb"),
-            Num(train.get("peak_memory_mb"), ",.0f", "metrics.train.peak_memory_mb"),
-        ),
-        (
-            "seconds of the frozen part",
-            Num(get(train, "prefix", "predicted_seconds"), ".1f", "metrics.train.prefix.predicted_seconds"),
-            Num(get(train, "prefix", "seconds"), ".1f", "metrics.train.prefix.seconds"),
-        ),
-    ]
-    rows: list[list[Cell]] = [[name, said, came, _off(said, came)] for name, said, came in pairs if said.value is not None]
+    train, blocks, known = facts.metrics.get("train", {}), list[Block](), {"plan": facts.plan, "metrics": facts.metrics}
+    rows = list[list[Cell]]()
+    for name, form, *keys in _PLANNED:
+        said, came = (Num(get(known, *key.split(".")), form, key) for key in keys)
+        if said.value is not None:
+            rows.append([name, said, came, _off(said, came)])
     if rows:
         blocks.append(Table("Plan beside fact", ["what", "planned", "came", "off by"], rows))
     keys = [("seconds", "training"), ("evaluation_seconds", "evaluating"), ("saving_seconds", "saving checkpoints")]

@@ -83,7 +83,11 @@ def loaded(prepared: Prepared, say: Say) -> tuple[Any, Stages]:
         say(f"note: {len(recipe.model.add_tokens)} tokens were added to the vocabulary")
     train = prepared.sets["train"]
     task.start(model, train.targets)
-    return model, marked(find_stages(model, train.batch(np.arange(min(2, len(train)))).inputs), found.anew)
+    stages = find_stages(model, train.batch(np.arange(min(2, len(train)))).inputs)
+    blocks, layers = len(stages) - 2, getattr(model.config, "num_hidden_layers", None) or 0
+    if blocks < layers:
+        say(f"note: the {layers} layers of this model share their weights: they freeze and learn together, as block 0")
+    return model, marked(stages, found.anew)
 
 
 def fitted(prepared: Prepared, model: Any, stages: Stages, *, say: Say) -> Assembled:
@@ -231,7 +235,7 @@ def evaluator(
         with ExitStack() as modes:
             for copy in learner.copies:
                 modes.enter_context(evaluating(copy))
-            prefix.fill(data, learner.thaw_line)
+            prefix.fill(data, learner.thaw_line, later=True)
             depth = prefix.depth(learner.thaw_line)
             size = recipe.train.per_device_eval_batch_size or (_ROWS_OF_HEAD if depth == head else _ROWS)
             options: dict[str, Any] = {"autocast": gradients.device.autocast, "each": gradients.workers.each}

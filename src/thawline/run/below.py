@@ -189,6 +189,7 @@ def facts_of(prepared: Prepared, assembled: Assembled, depth: int, *, device: De
         "arithmetic": ["float32", "autocast to bfloat16", "bfloat16"][device.bf16 + device.lower],
         "attention": str(getattr(model.config, "_attn_implementation", None)),
         "shape": RULE,
+        "collated": prepared.task.collating_key(),
         "padding": str(getattr(prepared.processor, "padding_side", None)),
         "device": device.device.type,
         "threads": torch.get_num_threads(),

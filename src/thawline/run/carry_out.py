@@ -208,9 +208,9 @@ class Job:
         cuts = cuts_of(self.prepared, self.assembled, say=self.say)
         self.prepared = with_views(self.prepared, self.assembled.recipe, stored=bool(cuts))
         self.light = lighten(self.prepared, self.assembled, self.device, decisions=decisions, say=self.say)
-        self.frozen = frozen_of(
-            self.prepared, self.assembled, cuts, device=self.device, workers=self.workers, decisions=decisions, say=self.say
-        )
+        given: dict[str, Any] = {"device": self.device, "workers": self.workers, "decisions": decisions, "say": self.say}
+        others = self.shared.others if self.shared else ()
+        self.frozen = frozen_of(self.prepared, self.assembled, cuts, **given, others=others)
         self._decide(decisions)
         if self.device.is_main:
             self.folder.write("decisions.json", decisions)

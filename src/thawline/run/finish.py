@@ -124,8 +124,10 @@ def train_section(prepared: Prepared, state: State, *, peak_memory_mb: float) ->
         "examples_per_second": state.examples / seconds["train"],
         "tokens_per_second": state.tokens / seconds["train"],
         "peak_memory_mb": peak_memory_mb,
-        "epochs": state.examples / len(prepared.sets["train"]),
+        "epochs": (epochs := state.examples / len(prepared.sets["train"])),
+        "seconds_per_epoch": seconds["train"] / epochs if epochs else None,
         "steps": state.step,
+        "padding": 1 - state.tokens / state.positions if state.positions else 0.0,
     }
 
 

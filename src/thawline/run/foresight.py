@@ -11,7 +11,6 @@ import numpy as np
 from thawline.data.batch import on_grid
 from thawline.memory import anonymous_bytes
 from thawline.models.trace import evaluating
-from thawline.models.unpadded import computed
 from thawline.run.assemble import Assembled, Decisions, order_of
 from thawline.run.keeper import Frozen
 from thawline.run.lighten import Light
@@ -55,12 +54,9 @@ def passes(order: Order, *, rows: int, workers: int, unpadded: bool = False) -> 
     for step in steps:
         lengths = order.lengths[order.examples(int(step))]
         parts = order.micro_batches(int(step), max_examples=rows, workers=workers, unpadded=unpadded)
-        sizes = [(len(part), int(on_grid(order.lengths[part], order.longest).max())) for part in parts]
-        padded = [count * length for count, length in sizes]
-        real = [int(order.lengths[part].sum()) for part in parts]
-        taken = [*map(computed, real, padded)] if unpadded else padded
-        shapes.update(sizes)
-        tokens, used = tokens + sum(real), used + sum(taken)
+        taken = [order.positions(part, unpadded=unpadded) for part in parts]
+        shapes.update((len(part), int(on_grid(order.lengths[part], order.longest).max())) for part in parts)
+        tokens, used = tokens + int(lengths.sum()), used + sum(taken)
         widest = max(widest, sum(sorted(taken, reverse=True)[:workers]))
         plain += sum(len(some) * int(some.max()) for some in np.split(lengths, range(rows, len(lengths), rows)))
     return Passes(tokens, plain, used, widest, len(shapes), len(steps))
@@ -127,6 +123,7 @@ def beside(plan: Mapping[str, Any] | None, frozen: Frozen, *, whole: bool) -> Fa
         found["predicted_peak_memory_mb"] = plan["memory_mb"]["peak"]
         if "seconds" in plan:
             found["predicted_seconds"] = plan["seconds"]["train"]
+            found["predicted_seconds_per_epoch"] = plan["seconds"]["train"] * plan["steps_per_epoch"] / plan["steps"]
     prefix = frozen.prefix
     if prefix.cuts:
         store, predicted = (plan or {}).get("store", []), frozen.predicted() if whole else None
@@ -138,6 +135,8 @@ def beside(plan: Mapping[str, Any] | None, frozen: Frozen, *, whole: bool) -> Fa
             "examples_computed": prefix.computed if whole else None,
             "predicted_seconds": round(predicted, 3) if predicted is not None else None,
             "seconds": round(prefix.seconds, 3) if whole else None,
+            "predicted_size_mb": round(sum(one["size_mb"] for one in store if one["stored"]), 3),
+            "size_mb": round(frozen.size() / 1e6, 3),
         }
     return found
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import NamedTuple, final
@@ -61,6 +61,12 @@ class Frozen:
         if view is not None:
             self.moves.append(Move(step, view, depth in self.prefix.below.shelves))
 
+    def size(self) -> int:
+        """Return the bytes of what is stored of the run's examples."""
+        sets = self.keeper.prepared.sets if self.keeper is not None else {}
+        keys = [key for name in ("train", "validation") if name in sets for key in self.prefix.keys(sets[name])]
+        return sum(shelf.size(keys) for shelf in self.prefix.below.shelves.values())
+
     def predicted(self) -> float | None:
         """Return the seconds that were predicted of the frozen part, each line for as long as it held; None if none were."""
         if self.keeper is None or not (self.outlooks or self.moves):
@@ -84,13 +90,17 @@ def frozen_of(
     workers: Workers,
     decisions: Decisions,
     say: Say,
+    others: Sequence[Collection[int]] = (),
 ) -> Frozen:
-    """Return the prefix of a run, of which nothing is stored yet: `begin` decides, unless the recipe or a former run did."""
+    """Return the prefix of a run, of which nothing is stored yet: `begin` decides, unless the recipe or a former run did.
+
+    `others` are the thaw lines of each training to come that reads what this one stores.
+    """
     recipe = assembled.recipe
     bare = bare_prefix(prepared, assembled, cuts, device=device, workers=workers, say=say)
     if not cuts or recipe.store.features is False:
         return Frozen(bare)
-    return Frozen(bare, Keeper(prepared, assembled, device, store_of(recipe), decisions, say))
+    return Frozen(bare, Keeper(prepared, assembled, device, store_of(recipe), decisions, say, others))
 
 
 @final
@@ -104,6 +114,7 @@ class Keeper:
     store: Store
     decisions: Decisions
     say: Say
+    others: Sequence[Collection[int]] = ()
     considered: dict[int, Shelf] = field(default_factory=dict)
 
     def lines(self, prefix: Prefix, until: int | None = None) -> Counter[int]:
@@ -118,18 +129,18 @@ class Keeper:
 
         All that is decided to be stored is filled in at `until`, a reading of time.monotonic.
         """
-        known, cuts = self.decisions.get("stored"), sorted(cut for cut in self.lines(prefix) if cut)
-        shelves = {cut: self._shelf(prefix, cut) for cut in cuts if known is None or cut in known}
+        known, lines = self.decisions.get("stored"), self.lines(prefix)
+        shelves = {cut: self._shelf(prefix, cut) for cut in sorted(lines) if cut and (known is None or cut in known)}
         outlooks = dict[int, Outlook]()
         if known is None:
             self.considered.update(shelves)
-            outlooks, known = self.outlooks(prefix), []
-            seconds = until - time.monotonic()
-            for cut, view in outlooks.items():
-                if self._decided(cut, view, seconds):
+            known, seconds = self.decisions.setdefault("stored", []), until - time.monotonic()
+            for cut, shelf in shelves.items():  # lowest first: those above go on from what is stored there
+                view = outlooks[cut] = self._outlook(prefix, cut, shelf, steps=lines[cut])
+                readers = 1 + sum(any(prefix.depth(line) == cut for line in other) for other in self.others)
+                if self._decided(cut, view, seconds, readers=readers):
                     known.append(cut)
                     seconds -= view.filled
-            self.decisions["stored"] = known
         prefix.below = prefix.below._replace(shelves={cut: shelf for cut, shelf in shelves.items() if cut in known})
         return outlooks
 
@@ -161,13 +172,20 @@ class Keeper:
         """Predict what a depth costs that is read from in so many steps."""
         sets, order = self._sets(steps), order_of(self.prepared.sets["train"], self.assembled.recipe)
         evaluations = _evaluations(self.assembled.recipe, order.steps_per_epoch, steps)
-        cost = _cost(f"{shelf.key.hex()} {self.prepared.dataset.origin}", lambda: measure(prefix, sets[0], cut))
-        examples, speed = sum(map(len, sets)), _speed(self.store.folder)
+        examples, speed, workers = sum(map(len, sets)), _speed(self.store.folder), self.decisions["workers"]
+
+        def costs(depth: int, key: bytes) -> Measured:
+            return _cost(f"{key.hex()} {self.prepared.dataset.origin}", lambda: measure(prefix, sets[0], depth)).shared(workers)
+
+        cost = costs(cut, shelf.key)
         # What does not stay in memory between two readings comes from the disk each time.
         read = speed.cached if examples * cost.size <= available_bytes() else speed.read
-        workers = self.decisions["workers"]
+        lower = max((depth for depth in self.decisions["stored"] if depth < cut), default=0)
+        known = self.considered.get(cut)  # measured from the input on
+        if known is not None and known.key == shelf.key and lower in self.considered and prefix.below.dtype is None:
+            cost = cost.above(costs(lower, self.considered[lower].key), read * 1e6)
         return outlook(
-            cost._replace(seconds=cost.seconds / workers, together=cost.together / workers),
+            cost,
             examples=examples,
             missing=sum(len(shelf.missing(prefix.keys(data))) for data in sets),
             reads=steps * order.batch_size + evaluations * len(self.prepared.sets.get("validation", ())),
@@ -184,14 +202,16 @@ class Keeper:
         views = [train.seen(view) for view in range(min(train.views.most or epochs, epochs))] if train.views else [train]
         return [*views, *(rows for name, rows in self.prepared.sets.items() if name == "validation" and evaluated)]
 
-    def _decided(self, cut: int, view: Outlook, seconds: float = math.inf) -> bool:
-        """Tell whether storing at a depth is predicted to win, has room, and is filled in within `seconds`, saying why."""
-        name = f"{view.size / 1e6:,.0f} MB of outputs of the frozen part (depth {cut})"
-        recipe, others = self.assembled.recipe, ""
-        if recipe.data.fold is not None and not view.pays:  # the other folds read most of these examples too
-            view, others = view.over(1 + (recipe.data.folds or 0)), " over all folds"
-        why = f"predicted {view.stored:.1f} s with, {view.computed:.1f} s without{others}"
-        stored, room = view.pays or recipe.store.features is True, self.store.largest()
+    def _decided(self, cut: int, view: Outlook, seconds: float = math.inf, *, readers: int = 1) -> bool:
+        """Tell whether storing at a depth is predicted to win, has room, and is filled in within `seconds`, saying why.
+
+        `readers` is how many trainings, this one among them, read what is stored.
+        """
+        name, over = f"{view.size / 1e6:,.0f} MB of outputs of the frozen part (depth {cut})", ""
+        if readers > 1 and not view.pays:
+            view, over = view.over(readers), f" over {readers} trainings"
+        why = f"predicted {view.stored:.1f} s with, {view.computed:.1f} s without{over}"
+        stored, room = view.pays or self.assembled.recipe.store.features is True, self.store.largest()
         if view.size > room:
             stored, why = False, f"there is room for {room / 1e6:,.0f} MB"
         elif stored and view.filled > seconds:

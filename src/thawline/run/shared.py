@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any, final
 
@@ -25,10 +26,14 @@ _KEPT = 8
 
 @final
 class Shared:
-    """Data that are read and encoded once, decisions that are measured once, and one progress bar over all trials."""
+    """Data that are read and encoded once, decisions that are measured once, and one progress bar over all trials.
+
+    `others` are the thaw lines of each trial to come that can read what the frozen part of the one under way computes.
+    """
 
     def __init__(self, device: Device, say: Say) -> None:
         self.device, self.say = device, once(say)
+        self.others: Sequence[Collection[int]] = ()
         self._threads: int | None = None
         self._datasets: dict[str, Dataset] = {}
         self._prepared: dict[str, Prepared] = {}
@@ -110,6 +115,14 @@ def once(say: Say) -> Say:
             say(text)
 
     return told
+
+
+def below_of(recipe: Recipe) -> str:
+    """Return all of a recipe that what a frozen part computes of an example may depend on."""
+    arithmetic = {"bf16", "threads", "device", *(["seed"] if recipe.data.augment else [])}
+    read = set(type(recipe.data).model_fields) - {"fold", "seed"}
+    include: Any = {"task": True, "model": True, "data": read, "train": arithmetic}
+    return recipe.model_dump_json(include=include)
 
 
 def _source(recipe: Recipe, dataset: Dataset | None = None, *, seed: int | None = None) -> str:

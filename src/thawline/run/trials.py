@@ -18,13 +18,14 @@ from thawline.recipe import Recipe, Trial, combination, recipe_from, save_recipe
 from thawline.recipe.vary import FOLD, SEED, named
 from thawline.run.abreast import alike, may_go_abreast, train_abreast
 from thawline.run.assemble import assemble, judge_of, order_of, steps_of
+from thawline.run.below import lines_of
 from thawline.run.carry_out import Job, Trained, device_of, facts_of, foresee, refuse_changed, silent
 from thawline.run.finish import evaluated, ready
 from thawline.run.folder import RunFolder, next_folder, refuse_existing, resumable
 from thawline.run.outcomes import all_diverged, fault, outcome, result
 from thawline.run.prepare import Say
 from thawline.run.repeats import HELD, Entry, Fold, best_of, group_of, is_last, own, pooled, seeds_section
-from thawline.run.shared import Shared
+from thawline.run.shared import Shared, below_of
 from thawline.train.checkpoint import Checkpoints
 from thawline.train.observe import refuse_trackers
 
@@ -108,7 +109,8 @@ def _checked(trial: Trial, shared: Shared, *, chosen: bool) -> Checked:
     assembled = shared.fitted(prepared)
     foresee(prepared, assembled)
     steps = steps_of(order_of(prepared.sets["train"], assembled.recipe), assembled.recipe)
-    entry = {"trial": trial.name, "varied": trial.varied, "steps": steps, "state": "waiting"}
+    lines = sorted(lines_of(assembled, steps))
+    entry = {"trial": trial.name, "varied": trial.varied, "steps": steps, "lines": lines, "state": "waiting"}
     dataset, validation = prepared.dataset, prepared.dataset.splits.get("validation")
     compared = validation.fingerprint if validation is not None else None
     return Checked(assembled.recipe, facts_of(prepared), entry, judge.metric, compared, dataset.name)
@@ -140,6 +142,7 @@ class Trials:
         table = self.shared.device.of_main(self.folder.read("trials.json")) or {}
         entries: list[Entry] = table["trials"]
         recipes = [self._home(entry).recipe() for entry in entries]
+        self._below = {entry["trial"]: below_of(recipe) for entry, recipe in zip(entries, recipes, strict=True)}
         self.shared.decide(self.folder, arithmetic=any(recipe.train.bf16 == "auto" for recipe in recipes))
         for entry in (entry for entry in entries if not is_last(entry)):
             self._train(entry, table)
@@ -163,6 +166,11 @@ class Trials:
         number, steps = entries.index(entry), [one["steps"] for one in entries]
         title = f"trial {number + 1} of {len(entries)}"
         self.shared.begin(title, sum(steps[:number]), sum(steps))
+        self.shared.others = [
+            one.get("lines", ())
+            for one in entries
+            if one is not entry and one["state"] == "waiting" and self._below[one["trial"]] == self._below[entry["trial"]]
+        ]
         recipe = home.recipe()
         if entry["state"] == "waiting":
             self.say(f"note: {title}: {combination(entry['varied'])}")

@@ -156,6 +156,10 @@ class Task(ABC):
     def encoding_key(self) -> str:
         """Return a text that changes whenever `encode` would answer differently."""
 
+    def collating_key(self) -> str:
+        """Return a text that changes whenever `collate` would make other inputs of an item; "" where the item says all."""
+        return ""
+
     @abstractmethod
     def targets(self, examples: Mapping[str, Any]) -> Any:
         """Return the targets of labelled columns, an array [N] or [N, C], or a list [N].

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from thawline.calls import make, parse_call
-from thawline.data.augment import MIXINGS, PICTURES, Augmentation, Mixing
+from thawline.data.augment import COLORS, MIXINGS, PICTURES, Augmentation, Mixing
 from thawline.data.images import has_many_bands, looked_through, picture, pixels
 from thawline.errors import DataError, ModelError, UserError
 from thawline.tasks.base import Fitting
@@ -77,6 +77,9 @@ class ImageClassification(Classification):
         settings = json.dumps(self._processor.to_dict(), sort_keys=True, default=str)
         return hashlib.blake2b(f"pictures {settings}".encode(), digest_size=16).hexdigest()
 
+    def collating_key(self) -> str:
+        return self.encoding_key()  # an item is pixels, and the processor makes numbers of them
+
     @property
     def channels(self) -> int:
         """How many channels pictures have: red, green and blue unless the processor says otherwise."""
@@ -111,6 +114,12 @@ class ImageClassification(Classification):
 
     def augment(self, specs: Sequence[str]) -> None:
         calls = [parse_call(spec) for spec in specs]
+        for call in calls:
+            if call.name in COLORS and self.channels not in (1, _RGB):
+                known = ", ".join(name for name in PICTURES if name not in COLORS)
+                raise UserError(
+                    f"{call.name} changes colours, and these pictures have {self.channels} channels; expected {known}."
+                )
         self._changes = [make(call, PICTURES[call.name], "Augmentation") for call in calls if call.name not in MIXINGS]
         self._mixings = [make(call, MIXINGS[call.name], "Mixing") for call in calls if call.name in MIXINGS]
         if self._mixings and self.problem == "regression":

@@ -112,6 +112,9 @@ class SpeechRecognition(Task):
     def encoding_key(self) -> str:
         return self.hearing.key()
 
+    def collating_key(self) -> str:
+        return self.hearing.key()  # an item may be samples, and what stands behind features is the extractor's
+
     def encode(self, examples: Sequence[Example]) -> list[Item]:
         return self.hearing.encode(examples)
 

@@ -25,6 +25,25 @@ class Measured(NamedTuple):
     size: float
     together: float
 
+    def shared(self, workers: int) -> Measured:
+        """Return the seconds that it takes where so many workers share the examples.
+
+        >>> Measured(4.0, 10.0, 2.0).shared(2)
+        Measured(seconds=2.0, size=10.0, together=1.0)
+        """
+        return self._replace(seconds=self.seconds / workers, together=self.together / workers)
+
+    def above(self, lower: Measured, read: float) -> Measured:
+        """Return the cost of going on from what is stored at a lower cut and read at so many bytes a second.
+
+        >>> Measured(4.0, 10.0, 2.0).above(Measured(3.0, 50.0, 1.5), read=100.0)
+        Measured(seconds=1.5, size=10.0, together=1.0)
+        """
+        again = lower.size / read
+        return self._replace(
+            seconds=max(0.0, self.seconds - lower.seconds) + again, together=max(0.0, self.together - lower.together) + again
+        )
+
 
 class Outlook(NamedTuple):
     """What a cut is predicted to cost over a whole training, in seconds; `size` are bytes on disk, `reads` examples read.

@@ -122,25 +122,37 @@ class Prefix:
             self._wholes = [*self._wholes[-1:], (data.digests, shelf.key, whole)]
             return whole
 
-    def fill(self, data: Data, thaw_line: int, told: Callable[[int, int], object] = lambda done, total: None) -> None:
+    def fill(
+        self,
+        data: Data,
+        thaw_line: int,
+        told: Callable[[int, int], object] = lambda done, total: None,
+        *,
+        later: bool = False,
+    ) -> None:
         """Compute and store what is not there yet of the tensors that replaying at this thaw line needs.
 
-        `told` is called with the number of examples done, and of all that are to be computed.
+        With `later` those of lower lines come first, to which a line that moves down will come: each depth goes on from the one
+        below it, so that no stage is computed twice. `told` is called with the number of tensors done, and of all that are to
+        be computed.
         """
         depth = self.depth(thaw_line)
-        shelf = self.below.shelves.get(depth)
-        if shelf is None:
+        if depth not in self.below.shelves:
             return
-        keys = self.keys(data)
-        missing = shelf.missing(keys)
-        first = dict(zip((keys[i] for i in reversed(missing)), reversed(missing), strict=True))  # once where examples repeat
-        done = 0
+        keys, absent = self.keys(data), dict[int, list[int]]()
+        for cut in sorted(cut for cut in self.below.shelves if cut == depth or (later and cut < depth)):
+            missing = self.below.shelves[cut].missing(keys)
+            # Once where examples repeat.
+            first = dict(zip((keys[i] for i in reversed(missing)), reversed(missing), strict=True))
+            absent[cut] = sorted(first.values())
+        done, total = 0, sum(map(len, absent.values()))
         try:
-            with self._clocked(), shelf.writer() as writer:
-                for group, rows in self._side_by_side(data, sorted(first.values()), depth):
-                    writer.add([keys[i] for i in group.indices], [row.cpu() for row in rows])
-                    done += len(rows)
-                    told(done, len(first))
+            for cut, indices in absent.items():
+                with self._clocked(), self.below.shelves[cut].writer() as writer:
+                    for group, rows in self._side_by_side(data, indices, cut):
+                        writer.add([keys[i] for i in group.indices], [row.cpu() for row in rows])
+                        done += len(rows)
+                        told(done, total)
         except StoreError as error:
             self._say(f"warning: {error} What is not stored is computed anew each time.")
 

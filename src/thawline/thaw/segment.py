@@ -40,7 +40,7 @@ _HEADER = struct.Struct("<8sII16sQQQI")  # and CRC-32 of these bytes
 HEADER_BYTES = _ALIGNMENT = 64
 _HEAD = struct.Struct("<16sQ")
 _RECORD = struct.Struct("<16sQQII")
-_RECORDS = np.dtype([("high", "<u8"), ("low", "<u8"), ("rest", "V24")])
+_RECORDS = np.dtype([("high", "<u8"), ("low", "<u8"), ("place", "<u8"), ("size", "<u8"), ("rest", "V8")])
 _TOUCH_SECONDS = 60.0
 
 
@@ -96,6 +96,11 @@ class Segment:
         """Return the keys in two halves of 8 bytes, each uint64 of shape [count], views of the file."""
         records = np.frombuffer(self.map, _RECORDS, count=self.count, offset=self._index)
         return records["high"], records["low"]
+
+    def sizes(self) -> np.ndarray:
+        """Return the bytes of each tensor's elements, shape [count], a view of the file."""
+        sizes: np.ndarray = np.frombuffer(self.map, _RECORDS, count=self.count, offset=self._index)["size"]
+        return sizes
 
     def block(self, row: int) -> tuple[tuple[int, ...], int] | None:
         """Return shape and place of the elements of one tensor; None where the file no longer holds what was written."""

@@ -91,6 +91,13 @@ class Shelf:
         self._stale = True
         return [int(i) for i in np.flatnonzero(self._find(keys) < 0)]
 
+    def size(self, keys: Sequence[bytes]) -> int:
+        """Return the bytes of the elements of those tensors that are there, each as often as its key."""
+        found = self._rows[[place for place in self._find(keys) if place >= 0]]
+        numbers = np.searchsorted(self._starts, found, side="right") - 1
+        sizes = (self._segments[number].sizes()[found[numbers == number] - self._starts[number]] for number in set(numbers))
+        return sum(int(some.sum()) for some in sizes)
+
     def read(self, keys: Sequence[bytes]) -> list[Tensor | None]:
         """Return the tensor of each key as a view of the mapped file; None where it is not there, torn or foreign."""
         import torch

@@ -21,8 +21,8 @@ from thawline.train.trust import Part, Trust
 from thawline.train.workers import Workers
 from thawline.types import Batch, Loss
 
-SUMS = ("total", "weight", "examples", "tokens")
-"""What is summed over a step: of its micro-batches loss and weight, examples and tokens."""
+SUMS = ("total", "weight", "examples", "tokens", "positions")
+"""What is summed over a step: of its micro-batches loss and weight, examples, tokens, and these with the padding computed."""
 
 
 @final
@@ -100,7 +100,8 @@ class Gradients:
 
     def counts(self, loss: Loss, indices: np.ndarray) -> dict[str, float]:
         """Return what is summed over a step of one micro-batch."""
-        counts = (float(loss.total.detach()), float(loss.weight), len(indices), int(self.data.lengths[indices].sum()))
+        tokens, positions = int(self.data.lengths[indices].sum()), self.order.positions(indices, unpadded=self.unpadded)
+        counts = (float(loss.total.detach()), float(loss.weight), len(indices), tokens, positions)
         return dict(zip(SUMS, counts, strict=True))
 
 

@@ -57,7 +57,7 @@ class Rhythm:
 class State:
     """What a checkpoint holds beside tensors; `seconds` are those of training, evaluating and saving so far.
 
-    `watched` is what the learner's strategy decided while training, and what it will decide by.
+    `positions` are the tokens with the padding that was computed with them. `watched` is what the learner's strategy decided while training, and what it will decide by.
     """
 
     step: int = 0
@@ -65,6 +65,7 @@ class State:
     seconds: dict[str, float] = field(default_factory=lambda: {"train": 0.0, "evaluation": 0.0, "saving": 0.0})
     examples: int = 0
     tokens: int = 0
+    positions: int = 0
     ended: str | None = None
     watched: dict[str, Any] | None = None
 
@@ -183,6 +184,7 @@ class Loop:
         state.step += 1
         state.examples += int(sums["examples"])
         state.tokens += int(sums["tokens"])
+        state.positions += int(sums["positions"])
         speed = {"examples_per_second": sums["examples"] / seconds, "tokens_per_second": sums["tokens"] / seconds}
         passes = state.step / self.gradients.order.steps_per_epoch
         self._tell("step", {"epoch": passes, **record, "thaw_line": learner.thaw_line, **speed})
@@ -192,7 +194,7 @@ class Loop:
     def _fill(self, data: Supervised) -> None:
         """Store what the frozen part computes, for as long as there is time: the rest is computed as it comes up."""
         with suppress(_SpentError):
-            self.gradients.prefix.fill(data, self.learner.thaw_line, self._tell_features)
+            self.gradients.prefix.fill(data, self.learner.thaw_line, self._tell_features, later=data.views is None)
 
     def _evaluation_due(self) -> bool:
         every = self.rhythm.evaluate_every

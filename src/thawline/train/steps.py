@@ -8,7 +8,7 @@ from typing import final
 import numpy as np
 
 from thawline.data.batch import epoch_order, even_batches, on_grid, shared_batches
-from thawline.models.unpadded import MOST
+from thawline.models.unpadded import MOST, computed
 
 _PACKED = 1e9
 """What a pass through the model costs beside its tokens, in tokens, where there is no padding to be spared by another one."""
@@ -54,6 +54,12 @@ class Order:
             order = epoch_order(len(self.lengths), seed=self.seed, epoch=epoch, lengths=lengths, batch_size=self.batch_size)
             self._epoch = (epoch, np.split(order, self._cuts(order)))
         return self._epoch[1][place]
+
+    def positions(self, part: np.ndarray, *, unpadded: bool = False) -> int:
+        """Return how many positions are computed of a micro-batch, padding among them unless the model leaves it out."""
+        lengths = self.lengths[part]
+        padded = len(part) * int(on_grid(lengths, self.longest).max())
+        return computed(int(lengths.sum()), padded) if unpadded else padded
 
     def _cuts(self, order: np.ndarray) -> np.ndarray:
         """Return where the steps of an epoch begin, but for the first: equal numbers of examples, or about of tokens."""

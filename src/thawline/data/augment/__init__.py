@@ -38,6 +38,8 @@ PICTURES: Table[Callable[..., Augmentation]] = Table(
     }
     | {"colour": "thawline.data.augment.pictures:color", "greyscale": "thawline.data.augment.pictures:grayscale"},
 )
+COLORS = ("color", "colour", "grayscale", "greyscale", "randaugment", "trivialaugment")
+"""Those that change colours: of pictures with one channel or three."""
 MIXINGS: Table[Callable[..., Mixing]] = Table(
     "mixing of a batch", {name: f"thawline.data.augment.mixing:{name}" for name in ("mixup", "cutmix")}
 )
