@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from results import SHARED, append, missing
+import torch
+from results import SHARED, append, missing, processor
 
 CHANGES = ("flip", "crop(0.7)", "color(0.2)")
 COUNT, ROWS, STEPS = 256, 32, 12
@@ -58,7 +59,9 @@ def rates(model: str) -> dict[str, float]:
 
 def main() -> None:
     """Measure once."""
-    wanted: list[dict[str, Any]] = [{"data": "trashnet", "augment": list(CHANGES)}]
+    wanted: list[dict[str, Any]] = [
+        {"data": "trashnet", "augment": list(CHANGES), "threads": torch.get_num_threads(), "processor": processor()}
+    ]
     for run in missing("decoding", wanted):
         found = {name: round(value, 1) for name, value in rates(os.environ["THAWLINE_EFFNET"]).items()}
         append("decoding", {**run, **found})

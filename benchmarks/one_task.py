@@ -18,6 +18,8 @@ from one_run import facts
 from peer_tasks import MEASURED, PEERS
 from results import SHARED
 
+WHOLE_WINDOW = "thawline-30s"
+"""The tool's name where Whisper keeps its whole window."""
 KEYS = ("seconds", "examples_per_second", "tokens_per_second", "peak_memory_mb")
 
 
@@ -29,7 +31,7 @@ def thawline(run: dict[str, Any], data: Path) -> dict[str, Any]:
         start = time.monotonic()
         done = tl.finetune(
             str(data),
-            task=run["task"],
+            task={"name": run["task"], "options": {"window": 30} if run["tool"] == WHOLE_WINDOW else {}},
             model=run["model"],
             strategy=run["strategy"],
             data={"validation_size": 0},
@@ -52,7 +54,7 @@ def main(run: dict[str, Any]) -> dict[str, Any]:
     """Carry out a run and return what came of it, beside what it began with."""
     before, data = facts(), SHARED / "data" / run["data"]
     run = {**run, "model": os.path.expandvars(run["model"])}
-    return before | (thawline(run, data) if run["tool"] == "thawline" else PEERS[run["task"]](run, data))
+    return before | (thawline(run, data) if run["tool"] in ("thawline", WHOLE_WINDOW) else PEERS[run["task"]](run, data))
 
 
 if __name__ == "__main__":

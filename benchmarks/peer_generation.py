@@ -79,7 +79,9 @@ def trainer(run: dict[str, Any], model: str, folder: Path) -> dict[str, Any]:
     if run.get("strategy", "full").startswith("lora"):
         import peft
 
-        network = peft.get_peft_model(network, peft.LoraConfig(r=16, task_type="CAUSAL_LM"))
+        # The layers and the scale that Thawline's lora(r=16) has; peft's own are fewer layers and a quarter of the scale.
+        same = {"r": 16, "lora_alpha": 32, "target_modules": "all-linear"}
+        network = peft.get_peft_model(network, peft.LoraConfig(**same, task_type="CAUSAL_LM"))
     arguments = transformers.TrainingArguments(
         output_dir=tempfile.mkdtemp(),
         num_train_epochs=run["epochs"],

@@ -1,7 +1,8 @@
 """Every task beside the transformers Trainer at its best documented settings: quality, time, peak memory; runs alternate.
 
 usage: tasks.py [--tasks token-classification …] [--seeds 3] [--tools thawline trainer-best] [--strategy full] [--untimed]
-Models that no package has stand in $THAWLINE_WHISPER and $THAWLINE_EFFNET. The tool trainer-default is the Trainer as it comes.
+Models that no package has stand in $THAWLINE_WHISPER and $THAWLINE_EFFNET. The tool trainer-default is the Trainer as it comes,
+thawline-30s is Thawline with Whisper's whole window.
 Each finished run appends a line to results/tasks.jsonl; what stands there is skipped. `--table` only prints the table.
 `--untimed` is for a machine that does other work: one thread, low priority; such a run counts for quality, not for time.
 A task is one entry of SETTINGS here and one of `PEERS` in peer_tasks.py.

@@ -27,7 +27,7 @@ def test_the_task_of_the_guide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     more = "train.num_train_epochs=6 train.learning_rate=5e-4 train.batch_size=8 train.threads=1 train.seed=0"
     here = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     script = f"{command.strip()} {more} output.dir=run && echo a film worth all of it | PYTHONPATH=. thawline predict run -"
-    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, env=here, capture_output=True, text=True, check=False)  # noqa: S603, S607
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, env=here, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["test"]["accuracy"] > 0.6
     assert '"3"' in done.stdout

@@ -229,6 +229,24 @@ def test_strategies_with_and_without_the_store(
         assert any("depends on the targets" in line for line in said)
 
 
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [("whisper", ["noise", "speed"]), ("whisper", ["time_mask", "frequency_mask"]), ("bare", ["gain", "shift", "speed"])],
+)
+@pytest.mark.parametrize("strategy", ["full", "freeze(0.5)"])
+def test_a_run_learns_from_changed_recordings(
+    name: str, changes: list[str], strategy: str, models: dict[str, str], data: str, tmp_path: Path
+) -> None:
+    """What is heard differs from what is measured; the same seed comes to the same bytes, stored views or not."""
+    more: dict[str, Any] = {"strategy": strategy, "evaluate": {"baselines": False}, "train": {"num_train_epochs": 2}}
+    augment = {"augment": changes}
+    one, again = (trained(data, models[name], tmp_path / n, data=augment, store={"features": True}, **more)[0] for n in "ab")
+    plain, _ = trained(data, models[name], tmp_path / "plain", **more)
+    made = [(run.folder / "model" / "model.safetensors").read_bytes() for run in (one, again, plain)]
+    assert made[0] == made[1] and made[0] != made[2]
+    assert one.metrics["test"]["n"] == plain.metrics["test"]["n"]
+
+
 @pytest.mark.parametrize("name", ["whisper", "bare"])
 def test_saved_model_answers_alike_in_a_pipeline(name: str, models: dict[str, str], data: str, tmp_path: Path) -> None:
     train = {"num_train_epochs": 6 if name == "whisper" else 25, "learning_rate": 5e-3 if name == "whisper" else 1e-2}

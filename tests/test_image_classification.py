@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from PIL import Image
 
 import thawline as tl
 from stored import stored_of
+from thawline.data.augment import COLORS, PICTURES
 from thawline.errors import ModelError, RunError, UserError
 from thawline.models.load import load_config, load_model, load_processor, quiet
 from thawline.tasks.base import Fitting
@@ -23,6 +25,7 @@ from thawline.testing import check_task
 
 LABELS = ("dark", "light", "striped")
 SIZE = 32
+SHARES = {"train": (0, 1, 2), "validation": (3,), "test": (4,)}
 VIT = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 64, "patch_size": 8}
 TOWER = {**VIT, "image_size": SIZE, "projection_dim": 16}
 TEXTS = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16, "vocab_size": 8}
@@ -204,6 +207,24 @@ def test_a_run_learns_from_mixed_pictures(mixing: str, models: dict[str, str], f
 def test_augmentation_that_is_none(models: dict[str, str]) -> None:
     with pytest.raises(UserError, match=r"flop.*did you mean 'flip'"):
         task_of(models["vit"]).augment(["flop"])
+    with pytest.raises(UserError, match="leave mixup and cutmix out"):
+        task_of(models["vit"], "regression").augment(["mixup"])
+
+
+@pytest.mark.parametrize("change", sorted({*PICTURES}))
+@pytest.mark.parametrize("channels", [1, 2, 3, 5])
+def test_every_augmentation_of_every_number_of_channels(change: str, channels: int, models: dict[str, str]) -> None:
+    """What changes colours is refused in a sentence where there are none; all else does its work."""
+    task, config = task_of(models["resnet"]), load_config(models["resnet"])
+    ImageClassification.fit(task._processor, config, Fitting(in_channels=channels))
+    if change in COLORS and channels not in (1, 3):
+        with pytest.raises(UserError, match=f"{change} changes colours.*{channels} channels; expected flip"):
+            task.augment([change])
+        return
+    task.augment([change])
+    generator, pixels = np.random.default_rng(0), np.zeros((channels, SIZE, SIZE), np.uint8)
+    for _ in range(20):
+        assert task._view({"pixels": pixels, "random": generator}).shape == pixels.shape
 
 
 def trained(folder: Path, model: str, output: Path, model_settings: dict[str, Any] | None = None, **settings: Any) -> Any:
@@ -255,6 +276,80 @@ def test_strategies_with_and_without_the_store(
     assert bool(stored_of(with_store)) == (strategy not in ("full", "layerwise(full, decay=0.8)"))
     if strategy in ("full", "layerwise(full, decay=0.8)"):
         assert weights(with_store) == weights(without)
+
+
+def test_features_are_those_of_the_processor(models: dict[str, str], folder: Path, tmp_path: Path) -> None:
+    """What another processor makes of the same pixels is not taken from the store."""
+    other = tmp_path / "other"
+    shutil.copytree(models["vit"], other)
+    settings = json.loads((other / "preprocessor_config.json").read_text())
+    (other / "preprocessor_config.json").write_text(json.dumps({**settings, "image_mean": [0.1, 0.2, 0.3]}))
+    made = {}
+    for name, model, kept in (("first", models["vit"], True), ("stored", str(other), True), ("computed", str(other), False)):
+        made[name], _ = trained(folder, model, tmp_path / name, strategy="head", store={"features": kept})
+    assert weights(made["first"]) != weights(made["stored"]) == weights(made["computed"])
+    again, _ = trained(folder, str(other), tmp_path / "again", strategy="head", store={"features": True})
+    assert again.metrics["train"]["prefix"]["examples_computed"] == 0
+
+
+@pytest.mark.parametrize("strategy", ["head", "freeze(0.5)"])
+def test_views_are_stored_and_take_turns(strategy: str, models: dict[str, str], folder: Path, tmp_path: Path) -> None:
+    """As many as `store.views` of each training example, whether they are stored or computed anew; cold is warm."""
+    more = {
+        "strategy": strategy,
+        "data": {"augment": ["flip", "crop(0.5)"]},
+        "train": {"num_train_epochs": 5, "load_best_model_at_end": False},
+    }
+    made = {}
+    for name, kept, views in (("off", False, 2), ("cold", True, 2), ("warm", True, 2), ("one", True, 1)):
+        store = {"features": kept, "views": views}
+        made[name], said = trained(folder, models["resnet"], tmp_path / name, store=store, **more)
+        assert any(f"{views} view" in line and "take turns" in line for line in said) == kept
+    assert weights(made["cold"]) == weights(made["warm"]) != weights(made["one"])
+    assert weights(made["off"]) != weights(made["cold"])  # without the store each epoch has a view of its own
+    sizes = json.loads((tmp_path / "cold" / "data.json").read_text())["splits"]
+    found = {name: run.metrics["train"].get("prefix", {}).get("examples_computed") for name, run in made.items()}
+    assert found["cold"] == 2 * sizes["train"] + sizes["validation"]
+    assert (found["warm"], found["one"]) == (0, 0)
+
+
+def test_pictures_in_tables(models: dict[str, str], folder: Path, tmp_path: Path) -> None:
+    """A table that names files, and `datasets` image features in memory, saved, and as Parquet, come to the same weights."""
+    datasets = pytest.importorskip("datasets")
+    files = sorted(path for path in folder.rglob("*.png") if path.name != "torn.png")
+    labels = [path.parent.name for path in files]
+    features = datasets.Features({"picture": datasets.Image(), "label": datasets.ClassLabel(names=sorted(set(labels)))})
+    rows, forms = {}, {form: tmp_path / form for form in ("csv", "saved", "parquet")}
+    for form in ("csv", "parquet"):
+        forms[form].mkdir()
+    for split, shares in SHARES.items():
+        own = [place for place in range(len(files)) if place % 5 in shares]
+        columns = {"picture": [str(files[place]) for place in own], "label": [labels[place] for place in own]}
+        lines = [",".join(row) for row in zip(*columns.values(), strict=True)]
+        (forms["csv"] / f"{split}.csv").write_text("\n".join(["file,label", *lines]), "utf-8")
+        rows[split] = datasets.Dataset.from_dict(columns, features=features)
+        rows[split].to_parquet(forms["parquet"] / f"{split}.parquet")
+    datasets.DatasetDict(rows).save_to_disk(forms["saved"])
+    made: dict[str, tl.Run] = {}
+    for form, given in {**forms, "memory": rows}.items():
+        made[form] = tl.finetune(
+            given,
+            model=models["resnet"],
+            strategy="head",
+            train={"num_train_epochs": 2, "batch_size": 8, "learning_rate": 1e-2, "threads": 1, "seed": 0, "bf16": False},
+            output={"dir": str(tmp_path / f"run-{form}")},
+            progress=False,
+            say=lambda text: None,
+        )
+        assert made[form].recipe.task.name == "image-classification"
+        assert {split: made[form].metrics[split]["n"] for split in ("validation", "test")} == {"validation": 12, "test": 12}
+    assert len({weights(run) for run in made.values()}) == 1
+
+
+def test_a_torn_picture_to_be_answered_is_told_by_name(models: dict[str, str], folder: Path, tmp_path: Path) -> None:
+    run, _ = trained(folder, models["resnet"], tmp_path / "run", strategy="head", train={"num_train_epochs": 1})
+    with pytest.raises(UserError, match=r"torn\.png"):
+        run.predict(str(folder / "dark" / "torn.png"))
 
 
 def test_saved_model_answers_alike_in_a_pipeline(models: dict[str, str], folder: Path, tmp_path: Path) -> None:

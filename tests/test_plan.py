@@ -101,6 +101,9 @@ def test_plan_stands_beside_what_came_of_it(tmp_path: Path) -> None:
     )  # train and validation, once
     assert found["predicted_seconds"] == plan["store"][0]["seconds_with"]
     assert 0 < found["seconds"] < train["seconds"] + train["evaluation_seconds"]
+    assert found["size_mb"] == pytest.approx(found["predicted_size_mb"], rel=0.3) and found["size_mb"] > 0
+    assert train["padding"] == pytest.approx(plan["padding"]["used"], abs=1e-6)  # of so few steps all were looked at
+    assert train["seconds_per_epoch"] == pytest.approx(train["seconds"])
     full = run(tmp_path / "full", epochs=1).metrics["train"]
     assert "prefix" not in full
 

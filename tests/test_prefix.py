@@ -18,6 +18,7 @@ from test_training import options, run, table
 from thawline.thaw.canonical import canonical_length, cut_short, fixed, groups
 from thawline.thaw.cost import Measured, outlook
 from thawline.thaw.prefix import Below, Prefix
+from thawline.thaw.replay import Replay
 from thawline.thaw.replicas import Replicas
 from thawline.thaw.store import Bandwidth
 from thawline.train.gradients import Gradients
@@ -130,6 +131,82 @@ def test_what_would_lose_is_not_stored(tmp_path: Path, own_cache: Path, monkeypa
     more = options(strategy="head", epochs=1, eval_strategy="no", load_best_model_at_end=False)
     tl.finetune(table(), say=told.append, progress=False, output=str(tmp_path / "run"), **more)
     assert any("are not stored: predicted" in line for line in told)
+
+
+GRIDS = {
+    "rates": {"vary": {"lr": [1e-4, 1e-3, 3e-3]}, "strategy": "freeze(3)"},
+    "rates of a head": {"vary": {"lr": [1e-4, 1e-3, 3e-3]}, "strategy": "head"},
+    "seeds": {"seeds": 3, "strategy": "freeze(3)"},
+    "strategies above one line": {"vary": {"strategy": ["freeze(3)", "layerwise(freeze(3), decay=0.9)"]}},
+    "folds": {"data": {"folds": 3}, "strategy": "head"},
+}
+
+
+@pytest.fixture
+def costly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second for each example below any cut, and a disk like others."""
+    monkeypatch.setattr("thawline.run.keeper.measure", lambda prefix, data, depth: Measured(1.0, 100.0, 1.0))
+    monkeypatch.setattr("thawline.run.keeper._costs", {})
+    monkeypatch.setattr("thawline.run.keeper._speed", lambda folder: Bandwidth(write=400.0, read=2000.0, cached=2000.0))
+
+
+@pytest.mark.parametrize("what", GRIDS)
+def test_what_no_trial_alone_would_store_is_computed_once_for_all(what: str, tmp_path: Path, costly: None) -> None:
+    """One epoch: a training alone reads each example once, several read what the first has stored."""
+    del costly
+    told = list[str]()
+    once = {**options(**GRIDS[what]), "epochs": 1}
+    alone = {key: value for key, value in once.items() if key not in ("vary", "seeds", "data")} | {"strategy": "freeze(3)"}
+    tl.finetune(table(), say=told.append, progress=False, output=str(tmp_path / "alone"), **alone)
+    assert any("are not stored: predicted" in line for line in told)
+    run = tl.finetune(table(), say=told.append, progress=False, output=str(tmp_path / "run"), **once)
+    assert any("are stored: predicted" in line and line.endswith("trainings") for line in told)
+    homes = sorted((run.folder / "trials").glob("*/metrics.json"))
+    found = [json.loads(home.read_text())["train"]["prefix"] for home in homes]
+    assert len(found) > 1 and all(one["stored"] for one in found)
+    sizes = [json.loads((home.parent / "data.json").read_text())["splits"] for home in homes]
+    different = sizes[-1]["train"] + sizes[-1].get("validation", 0)
+    assert sum(one["examples_computed"] for one in found) == different
+
+
+def test_trials_above_other_lines_do_not_count(tmp_path: Path, costly: None) -> None:
+    del costly
+    told = list[str]()
+    more = {**options(vary={"strategy": ["freeze(2)", "freeze(3)", "full"]}), "epochs": 1}
+    tl.finetune(table(), say=told.append, progress=False, output=str(tmp_path / "run"), **more)
+    assert len([line for line in told if "are not stored: predicted" in line]) == 2
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_a_line_that_moves_down_computes_no_stage_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, bf16: bool) -> None:
+    """Each depth that will be read is stored from the one below it, so that the input goes through each stage once."""
+    begun, run_to = dict[int, list[int]](), Replay.run
+
+    def watched(replay: Replay, inputs: Any, depths: Any, **more: Any) -> Any:
+        begun.setdefault(depths[0], []).append(more.get("start", 0))
+        return run_to(replay, inputs, depths, **more)
+
+    plain = {"strategy": "gradual(full, until=0.8)", "bf16": bf16, "epochs": 3}
+    run(tmp_path / "off", store={"features": False}, **plain)
+    monkeypatch.setattr(Replay, "run", watched)
+    monkeypatch.setattr("thawline.run.keeper.measure", lambda prefix, data, depth: Measured(1.0, 100.0, 1.0))
+    monkeypatch.setattr("thawline.run.below._kept", lambda path, lines: dict.fromkeys(map(str, lines)))  # verified before
+    run(tmp_path / "on", store=STORED, **plain)
+    assert weights(tmp_path / "off") == weights(tmp_path / "on")
+    assert sorted(begun) == [1, 2, 3, 4, 5]
+    # But for the dtype at each depth, which one example tells, all goes on from the depth below.
+    for depth, starts in begun.items():
+        assert [start for start in starts if start] == [depth - 1] * (len(starts) - 1 if depth > 1 else 0)
+
+
+def test_cost_of_a_depth_counts_from_what_is_stored_below(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("thawline.run.keeper.measure", lambda prefix, data, depth: Measured(0.1 * depth, 100.0, 0.1 * depth))
+    monkeypatch.setattr("thawline.run.keeper._costs", {})
+    run(tmp_path / "run", store=STORED, strategy="gradual(full, until=0.8)", epochs=3)
+    store = json.loads((tmp_path / "run" / "plan.json").read_text())["store"]
+    fill = [one["seconds_to_fill"] for one in store]
+    assert [one["depth"] for one in store] == [1, 2, 3, 4, 5]
+    assert fill == pytest.approx([fill[0]] * 5, rel=0.1)  # and not once, twice, three times as much
 
 
 def test_outlook_weighs_both_ways() -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from families import FAMILIES, FURTHER, SENTENCES, inputs_of, model_of, tokenizer_of
 from thawline.errors import ModelError
 from thawline.models.stages import find_stages
+from thawline.testing import check_stages
 from thawline.thaw.replay import Replay
 from thawline.thaw.verify import refusal
 
@@ -45,6 +46,20 @@ def logits(model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
         return model(**inputs).logits
 
 
+def learned(replay: Replay, inputs: Mapping[str, Tensor], depth: int) -> tuple[Tensor, Tensor]:
+    """Logits, and the gradients of all that learns above a depth, in one row."""
+    named = {name: parameter for name, parameter in replay.model.named_parameters() if parameter.requires_grad}
+    upper = {name for stage in replay.stages[depth:] for name in stage.parameters}
+    for name, parameter in named.items():  # what is frozen computes as where nothing learns
+        parameter.requires_grad_(name in upper)
+    answer = replay.model(**inputs).logits
+    above = [parameter for name, parameter in named.items() if name in upper]
+    found = torch.autograd.grad(answer.square().sum() + answer[:, 0].sum(), above, allow_unused=True)
+    for parameter in named.values():
+        parameter.requires_grad_()
+    return answer.detach(), torch.cat([gradient.flatten() for gradient in found if gradient is not None])
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_depth_is_verified_or_refused(name: str) -> None:
     replay, batches = replay_of(name), [inputs_of(name, SENTENCES[1:5]), inputs_of(name, SENTENCES[4:1:-1])]
@@ -64,17 +79,30 @@ def test_in_another_batch(name: str, lengths: tuple[int, int, int] | None) -> No
         [padded(name, s, n) for s, n in zip(halves, lengths, strict=False)] if lengths else [inputs_of(name, s) for s in halves]
     )
     other = padded(name, mixed, lengths[2]) if lengths else inputs_of(name, mixed)
-    straight = logits(replay.model, other)
     stored: dict[int, dict[str, Tensor]] = {depth: {} for depth in depths_of(name)}
     for sentences, batch in zip(halves, given, strict=True):
         for depth, hidden in replay.run(batch, depths_of(name)).items():
             stored[depth] |= dict(zip(sentences, replay.rows(hidden, batch, depth), strict=True))
     for depth, rows in stored.items():
+        straight = learned(replay, other, depth)
         with replay.replaying(depth, replay.joined([rows[text] for text in mixed], other, depth)):
-            replayed = logits(replay.model, other)
-        if lengths and name != "llama":  # padded on the left, where rotary angles round by the absolute position
-            assert torch.equal(replayed, straight)
-        assert (replayed - straight).abs().max() <= 1e-5 * straight.abs().max()
+            replayed = learned(replay, other, depth)
+        for one, whole in zip(replayed, straight, strict=True):
+            if lengths and name != "llama":  # padded on the left, where rotary angles round by the absolute position
+                assert torch.equal(one, whole)
+            assert (one - whole).abs().max() <= 1e-5 * whole.abs().max()
+
+
+@pytest.mark.parametrize("name", ["bert", "albert", "electra", "xlnet"])
+def test_token_types_of_pairs(name: str) -> None:
+    """Where the second text of a pair has a type of its own, replay has it too, and it makes a difference."""
+    replay, batch = replay_of(name), inputs_of(name, SENTENCES)
+    types, real = torch.zeros_like(batch["input_ids"]), batch["attention_mask"]
+    types[:, types.shape[1] // 2 :] = 1
+    pairs = {**batch, "token_type_ids": types * real}
+    assert not torch.equal(logits(replay.model, pairs), logits(replay.model, batch))
+    check_stages(replay.model, pairs, replay.stages)
+    assert {refusal(replay, depth, [pairs]) for depth in replay.depths} == {None}
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -107,13 +107,17 @@ def test_dropout_above_is_that_of_a_straight_run(name: str) -> None:
             assert torch.equal(logits(model, batch), straight) and torch.equal(torch.get_rng_state(), left)
 
 
-def test_timm_through_transformers() -> None:
+@pytest.mark.parametrize(("name", "count"), [("convnext_atto", 14), ("resnet10t", 6), ("vit_tiny_patch16_224", 14)])
+def test_timm_through_transformers(name: str, count: int) -> None:
+    """Answers and gradients at every depth, in float32 and bfloat16, as of transformers' own models."""
     from transformers import TimmWrapperConfig, TimmWrapperForImageClassification
 
     torch.manual_seed(0)
-    model = TimmWrapperForImageClassification(TimmWrapperConfig(architecture="convnext_atto", num_labels=3)).eval()
-    inputs = {"pixel_values": torch.randn(3, 3, 64, 64)}
-    replay = Replay(model, find_stages(model, inputs), inputs)
-    assert len(replay.stages) == 14
-    for depth in (1, 7, 13):
-        assert refusal(replay, depth, [{"pixel_values": torch.randn(4, 3, 64, 64)}]) is None
+    model = TimmWrapperForImageClassification(TimmWrapperConfig(architecture=name, num_labels=3)).eval()
+    side = 224 if name.startswith("vit") else 64
+    inputs = {"pixel_values": torch.randn(3, 3, side, side)}
+    stages = check_stages(model, inputs)
+    replay = Replay(model, stages, inputs)
+    assert len(replay.stages) == count
+    for depth in (1, count // 2, count - 1):
+        assert refusal(replay, depth, [{"pixel_values": torch.randn(4, 3, side, side)}]) is None

@@ -107,6 +107,22 @@ def test_nothing_runs_what_it_reads(path: Path) -> None:
     assert (modules & UNSAFE_MODULES) | (calls & UNSAFE_CALLS) | (names & UNSAFE_CALLS) | allowing == set()
 
 
+@each_file
+def test_only_tasks_know_which_task_it_is(path: Path) -> None:
+    """But for two texts: the hub's tags in a model card, and a hint."""
+    if path.relative_to(SOURCE).parts[0] == "tasks" or path.relative_to(SOURCE).as_posix() in (
+        "report/card.py",
+        "data/check.py",
+    ):
+        return
+    texts = {
+        n.value
+        for n in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(n, ast.Constant) and isinstance(n.value, str)
+    }
+    assert [text for text in texts if text in importlib.import_module("thawline.tasks.base").TASKS] == []
+
+
 def test_public_names_resolve_and_are_documented() -> None:
     thawline = importlib.import_module("thawline")
     assert len(set(thawline.__all__)) == len(thawline.__all__)

@@ -9,7 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from families import FAMILIES, FURTHER, LAYERS, SENTENCES, inputs_of, model_of
+import thawline as tl
+from families import FAMILIES, FURTHER, LAYERS, SENTENCES, folder_of, inputs_of, model_of
+from test_training import table
 from thawline.errors import ModelError
 from thawline.models.stages import Stages, find_stages
 from thawline.testing import check_stages
@@ -46,6 +48,23 @@ def test_stages_of_every_family(name: str) -> None:
     assert owners(stages[-1].parameters) == HEADS[name]
     words = model.get_input_embeddings().weight
     assert any(dict(model.named_parameters())[parameter] is words for parameter in stages[0].parameters)
+
+
+@pytest.mark.parametrize("name", [*FAMILIES])
+def test_shared_layers_are_told(name: str, tmp_path: Path) -> None:
+    """ALBERT runs one block again and again, which is frozen whole or not at all; no other family says so."""
+    told = list[str]()
+    more = {
+        "train": {"max_steps": 1, "bf16": False, "per_device_train_batch_size": 4},
+        "strategy": "freeze(2)",
+        "progress": False,
+    }
+    tl.finetune(table(16), model=str(folder_of(name)), say=told.append, output=str(tmp_path / "run"), **more)
+    said = [line for line in told if "share their weights" in line]
+    assert said == (
+        ["note: the 4 layers of this model share their weights: they freeze and learn together, as block 0"]
+        * (name == "albert")
+    )
 
 
 @pytest.mark.parametrize("name", ["bert", "albert", "gpt2"])

@@ -256,9 +256,10 @@ def test_a_run_is_measured_beside_the_model_before_it_and_plain_transformers_rep
         assert answer["generated_text"][-1]["content"] == one["text"]
 
 
-def test_documents_are_learned_whole_and_go_on(tmp_path: Path) -> None:
-    path = tmp_path / "texts.jsonl"
-    path.write_text("\n".join(json.dumps({"text": " ".join(_WORDS[i : i + 6])}) for i in range(40)))
+@pytest.mark.parametrize("ending", ["jsonl", "txt"])
+def test_documents_are_learned_whole_and_go_on(ending: str, tmp_path: Path) -> None:
+    path, texts = tmp_path / f"texts.{ending}", [" ".join(_WORDS[i : i + 6]) for i in range(40)]
+    path.write_text("\n".join(texts if ending == "txt" else [json.dumps({"text": text}) for text in texts]))
     run = train(path)
     assert set(run.metrics["test"]) >= {"loss", "perplexity"} and "rouge_l" not in run.metrics["test"]
     (one,) = run.predict([{"text": "The film is"}])

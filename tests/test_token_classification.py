@@ -1,6 +1,5 @@
 """Token classification: the contract, pieces and windows of words, decoding into entities, and runs that a pipeline repeats."""
 
-import doctest
 import io
 import json
 import sys
@@ -27,7 +26,6 @@ from thawline.data.words import words
 from thawline.errors import DataError, ModelError, UserError
 from thawline.evaluate.predict import predict
 from thawline.models.load import load_config, load_model, quiet
-from thawline.recipe import load_recipe
 from thawline.tasks import tokenizers
 from thawline.tasks.base import Fitting, Step, plain_objective
 from thawline.tasks.token_classification import TokenClassification
@@ -438,13 +436,3 @@ def test_unknown_tag_of_other_data(base: Path, tmp_path: Path) -> None:
     path.write_text(json.dumps({"tokens": ["good"], "ner_tags": ["B-org"]}) + "\n")
     with pytest.raises(DataError, match=r"does not know these labels of the data: 'B-org' \(first in example \S+\)"):
         run_of(base, "bert").evaluate(str(path))
-
-
-def test_guide_says_what_happens(tmp_path: Path) -> None:
-    guide = Path(__file__).parents[1] / "docs" / "guides" / "tasks.md"
-    (section,) = [part for part in guide.read_text("utf-8").split("\n## ") if part.startswith("token-classification")]
-    test = doctest.DocTestParser().get_doctest(section, {}, "tasks.md", str(guide), 0)
-    assert test.examples and doctest.DocTestRunner().run(test).failed == 0
-    recipe = section.partition("```yaml\n")[2].partition("```")[0]
-    (tmp_path / "recipe.yaml").write_text(recipe)
-    assert load_recipe(tmp_path / "recipe.yaml").task.name == "token-classification"

@@ -17,7 +17,7 @@ from families import folder_of
 from thawline.errors import DivergedError, MachineError
 from thawline.recipe import recipe_from
 from thawline.run.api import recipe_for
-from thawline.run.assemble import Footing, assemble, decide, learner_of, loop_of
+from thawline.run.assemble import Footing, assemble, decide, learner_of, loop_of, order_of
 from thawline.run.lighten import lighten
 from thawline.run.prepare import prepare
 from thawline.tasks.base import plain_objective
@@ -29,6 +29,7 @@ from thawline.train.checkpoint import Checkpoints
 from thawline.train.device import Device
 from thawline.train.forecast import advice, forecast
 from thawline.train.loop import Moment
+from thawline.train.masters import Masters
 from thawline.train.observe import ProgressBar, memory_watch
 from thawline.train.schedule import SCHEDULES, Schedule
 from thawline.train.steps import Order
@@ -53,6 +54,25 @@ def options(**more: Any) -> dict[str, Any]:
     """A recipe that is carried out in a second or two."""
     plain = {"model": str(folder_of("bert")), "bf16": False, "lr": 1e-3, "batch_size": 8, "epochs": 2, "seed": 3}
     return {**plain, "evaluate": {"baselines": False, "bootstrap_samples": 20}, **more}
+
+
+def test_orders_and_optimisers_are_those_of_the_recipe() -> None:
+    prepared = prepare(recipe_for(table(200), **options()), silent)
+    data, lengths = prepared.sets["train"], prepared.sets["train"].lengths
+
+    def order(**more: Any) -> Order:
+        return order_of(data, recipe_for(table(), **options(**more)))
+
+    plain, grouped = order(), order(train_sampling_strategy="group_by_length")
+    spread = [np.mean([np.ptp(lengths[one.examples(step)]) for step in range(one.steps_per_epoch)]) for one in (plain, grouped)]
+    assert spread[1] < spread[0] / 2
+    some = order(tokens_per_step=40)
+    held = [int(lengths[some.examples(step)].sum()) for step in range(some.steps_per_epoch)]
+    assert some.steps_per_epoch == -(-int(lengths.sum()) // 40) and max(held) <= 40 + 2 * lengths.max()
+    for name in ("adamw", "adam", "sgd"):
+        assembled = assemble(prepared, silent)
+        learner = learner_of(replace(assembled, recipe=recipe_for(table(), **options(optim=name))), Masters(assembled.model), 4)
+        assert learner.optimizer.defaults["fused"]
 
 
 def run(folder: Path, **more: Any) -> tl.Run:
@@ -86,6 +106,7 @@ def gradient(loop: Any, max_examples: int, order: Order | None = None) -> tuple[
 def test_accumulated_is_whole_batch(tmp_path: Path, weights: Any) -> None:
     _, _, loop = assembled(tmp_path, batch_size=16, class_weights=weights)
     (whole, one), (parts, many) = gradient(loop, 16), gradient(loop, 3)
+    assert parts.pop("positions") < whole.pop("positions")  # less of it is padding
     assert parts == pytest.approx(whole, rel=1e-5)
     assert one.keys() == many.keys()
     for name, value in one.items():

@@ -128,8 +128,8 @@ def plan(facts: RunFacts) -> Section | None:
     """What was predicted before the first step beside what came of it."""
     train, blocks, known = facts.metrics.get("train", {}), list[Block](), {"plan": facts.plan, "metrics": facts.metrics}
     rows = list[list[Cell]]()
-    for name, form, *keys in _PLANNED:
-        said, came = (Num(get(known, *key.split(".")), form, key) for key in keys)
+    for name, form, *places in _PLANNED:
+        said, came = (Num(get(known, *key.split(".")), form, key) for key in places)
         if said.value is not None:
             rows.append([name, said, came, _off(said, came)])
     if rows:

@@ -75,11 +75,12 @@ def cuts_of(prepared: Prepared, assembled: Assembled, *, say: Say) -> tuple[int,
     return tuple(line for line in lines if verdicts[str(line)] is None)
 
 
-def with_views(prepared: Prepared, recipe: Recipe, *, stored: bool) -> Prepared:
+def with_views(prepared: Prepared, recipe: Recipe, *, stored: bool, say: Say) -> Prepared:
     """Return what a run starts from with as many views of an example as are kept, where what is frozen may be stored."""
     train = prepared.sets["train"]
     if train.views is None or not stored or recipe.store.features is False:
         return prepared
+    say(f"note: {recipe.store.views} views of each example take turns, so that what is frozen can be stored (store.views)")
     few = replace(train, views=replace(train.views, most=recipe.store.views))
     return replace(prepared, sets={**prepared.sets, "train": few})
 

@@ -17,7 +17,7 @@ from thawline.memory import PeakMemory, available_bytes
 from thawline.recipe import Recipe, grid_of
 from thawline.run.ahead import Ahead
 from thawline.run.assemble import Assembled, Decisions, Footing, assemble, decide, judge_of, loop_of
-from thawline.run.below import cuts_of, with_views
+from thawline.run.below import bare_prefix, cuts_of, with_views
 from thawline.run.finish import measure_saved, save, train_section
 from thawline.run.folder import RunFolder, backend_of, next_folder, refuse_existing, resumable
 from thawline.run.foresight import beside, foresight, held_by
@@ -206,11 +206,12 @@ class Job:
         self.workers = Workers(decisions["workers"], decisions["threads"])
         self.spared = spared(self.prepared, self.assembled.model)
         cuts = cuts_of(self.prepared, self.assembled, say=self.say)
-        self.prepared = with_views(self.prepared, self.assembled.recipe, stored=bool(cuts))
+        self.prepared = with_views(self.prepared, self.assembled.recipe, stored=bool(cuts), say=self.say)
         self.light = lighten(self.prepared, self.assembled, self.device, decisions=decisions, say=self.say)
-        given: dict[str, Any] = {"device": self.device, "workers": self.workers, "decisions": decisions, "say": self.say}
+        footing: dict[str, Any] = {"device": self.device, "say": self.say}
+        bare = bare_prefix(self.prepared, self.assembled, cuts, workers=self.workers, **footing)
         others = self.shared.others if self.shared else ()
-        self.frozen = frozen_of(self.prepared, self.assembled, cuts, **given, others=others)
+        self.frozen = frozen_of(bare, self.prepared, self.assembled, decisions=decisions, others=others, **footing)
         self._decide(decisions)
         if self.device.is_main:
             self.folder.write("decisions.json", decisions)

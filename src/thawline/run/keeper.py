@@ -13,14 +13,13 @@ from typing import NamedTuple, final
 from thawline.memory import available_bytes
 from thawline.recipe import Recipe
 from thawline.run.assemble import Assembled, Decisions, order_of
-from thawline.run.below import bare_prefix, lines_of, shelf_of, store_of
+from thawline.run.below import lines_of, shelf_of, store_of
 from thawline.run.prepare import Prepared, Say
 from thawline.tasks.supervised import Supervised
 from thawline.thaw.cost import Measured, Outlook, measure, outlook
 from thawline.thaw.prefix import Prefix
 from thawline.thaw.store import Shelf, Store, bandwidth
 from thawline.train.device import Device
-from thawline.train.workers import Workers
 
 
 class Move(NamedTuple):
@@ -82,12 +81,11 @@ class Frozen:
 
 
 def frozen_of(
+    bare: Prefix,
     prepared: Prepared,
     assembled: Assembled,
-    cuts: tuple[int, ...],
     *,
     device: Device,
-    workers: Workers,
     decisions: Decisions,
     say: Say,
     others: Sequence[Collection[int]] = (),
@@ -97,8 +95,7 @@ def frozen_of(
     `others` are the thaw lines of each training to come that reads what this one stores.
     """
     recipe = assembled.recipe
-    bare = bare_prefix(prepared, assembled, cuts, device=device, workers=workers, say=say)
-    if not cuts or recipe.store.features is False:
+    if not bare.cuts or recipe.store.features is False:
         return Frozen(bare)
     return Frozen(bare, Keeper(prepared, assembled, device, store_of(recipe), decisions, say, others))
 
@@ -137,7 +134,8 @@ class Keeper:
             known, seconds = self.decisions.setdefault("stored", []), until - time.monotonic()
             for cut, shelf in shelves.items():  # lowest first: those above go on from what is stored there
                 view = outlooks[cut] = self._outlook(prefix, cut, shelf, steps=lines[cut])
-                readers = 1 + sum(any(prefix.depth(line) == cut for line in other) for other in self.others)
+                own = {line for line in lines_of(self.assembled, self.decisions["steps"]) if prefix.depth(line) == cut}
+                readers = 1 + sum(not own.isdisjoint(other) for other in self.others)
                 if self._decided(cut, view, seconds, readers=readers):
                     known.append(cut)
                     seconds -= view.filled

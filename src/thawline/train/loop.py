@@ -57,7 +57,8 @@ class Rhythm:
 class State:
     """What a checkpoint holds beside tensors; `seconds` are those of training, evaluating and saving so far.
 
-    `positions` are the tokens with the padding that was computed with them. `watched` is what the learner's strategy decided while training, and what it will decide by.
+    `positions` are the tokens with the padding that was computed with them. `watched` is what the learner's strategy decided
+    while training, and what it will decide by.
     """
 
     step: int = 0
