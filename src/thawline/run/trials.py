@@ -141,9 +141,9 @@ class Trials:
         """Train those that wait; then save and measure the best. Raises DivergedError where all diverged."""
         table = self.shared.device.of_main(self.folder.read("trials.json")) or {}
         entries: list[Entry] = table["trials"]
-        recipes = [self._home(entry).recipe() for entry in entries]
-        self._below = {entry["trial"]: below_of(recipe) for entry, recipe in zip(entries, recipes, strict=True)}
-        self.shared.decide(self.folder, arithmetic=any(recipe.train.bf16 == "auto" for recipe in recipes))
+        self._recipes = {entry["trial"]: self._home(entry).recipe() for entry in entries}
+        self._below = {name: below_of(recipe) for name, recipe in self._recipes.items()}
+        self.shared.decide(self.folder, arithmetic=any(r.train.bf16 == "auto" for r in self._recipes.values()))
         for entry in (entry for entry in entries if not is_last(entry)):
             self._train(entry, table)
             self._train_abreast(entry, table)
@@ -171,7 +171,7 @@ class Trials:
             for one in entries
             if one is not entry and one["state"] == "waiting" and self._below[one["trial"]] == self._below[entry["trial"]]
         ]
-        recipe = home.recipe()
+        recipe = self._recipes[entry["trial"]]
         if entry["state"] == "waiting":
             self.say(f"note: {title}: {combination(entry['varied'])}")
             entry |= device.of_main(self._outcome(home, recipe))
@@ -182,19 +182,19 @@ class Trials:
 
     def _train_abreast(self, entry: Entry, table: dict[str, Any]) -> None:
         """Train those that wait and differ from a finished one in their optimiser alone, side by side where that can be."""
-        entries, recipe = table["trials"], self._home(entry).recipe()
-        waiting = [one for one in entries if one["state"] == "waiting" and alike(self._home(one).recipe(), recipe)]
+        entries, recipes, own = table["trials"], self._recipes, self._recipes[entry["trial"]]
+        waiting = [one for one in entries if one["state"] == "waiting" and alike(recipes[one["trial"]], own)]
         if not self.abreast or entry["state"] != "finished" or len(waiting) < 2:
             return
-        homes = [self._home(one) for one in waiting]
-        lead = self._job(homes[0], homes[0].recipe(), silent)
+        homes = [(self._home(one), recipes[one["trial"]]) for one in waiting]
+        lead = self._job(*homes[0], silent)
         if HELD in lead.prepared.sets or not may_go_abreast(lead):
             return
         before = sum(one["steps"] for one in entries if one["state"] != "waiting")
         steps = sum(one["steps"] for one in entries)
         self.shared.begin(f"{len(waiting)} trials side by side", before, steps, abreast=len(waiting))
         try:
-            found = train_abreast(lead, [(home, home.recipe()) for home in homes[1:]])
+            found = train_abreast(lead, homes[1:])
         finally:
             self.shared.pause()
         self.abreast = found is not None
@@ -203,7 +203,7 @@ class Trials:
         for one, came in zip(waiting, found or (), strict=found is not None):
             one |= self._kept(came.job, came.trained) if came.fault is None else fault(came.fault)
             self.say(f"note: {combination(one['varied'])}: {outcome(one, table['metric'])}")
-            Checkpoints(came.job.folder.path / "checkpoints").settle(best=recipe.train.load_best_model_at_end)
+            Checkpoints(came.job.folder.path / "checkpoints").settle(best=own.train.load_best_model_at_end)
         self._write(table)
 
     def _outcome(self, home: RunFolder, recipe: Recipe) -> Entry:
