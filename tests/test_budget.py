@@ -27,11 +27,12 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def slow(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    """Make the frozen part take so long for each example."""
+    """Make each stage of the frozen part take so long for each example, from what is stored on."""
     computed = Prefix._computed
 
     def slowly(self: Prefix, replica: Any, data: Any, group: Any, *, depth: int) -> Any:
-        time.sleep(seconds * len(group.indices))
+        stages = depth - max((lower for lower in self.below.shelves if lower < depth), default=0)
+        time.sleep(seconds * stages * len(group.indices))
         return computed(self, replica, data, group, depth=depth)
 
     monkeypatch.setattr(Prefix, "_computed", slowly)
@@ -48,8 +49,8 @@ def begun(tmp_path: Path, **more: Any) -> tuple[Job, list[str]]:
 def test_a_fill_that_does_not_fit_is_not_begun(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, features: Any, why: str
 ) -> None:
-    """80 examples of 0.05 s are 4 s, as much as is left after measuring: over 10,000 epochs storing would win by far."""
-    slow(monkeypatch, 0.05)
+    """80 examples of five stages of 0.01 s are 4 s, as much as is left after measuring: over 10,000 epochs storing would win by far."""
+    slow(monkeypatch, 0.01)
     job, told = begun(tmp_path, strategy="head", max_minutes=0.15, store={"features": features})
     loop = job.loop()
     decisions = json.loads((tmp_path / "run" / "decisions.json").read_text())
@@ -75,7 +76,7 @@ def test_what_fits_is_stored_and_filling_it_in_is_counted(tmp_path: Path, monkey
     assert decisions["stored"] == [2, 3, 4, 5]
     first, last = asked
     fills = sum(one["seconds_to_fill"] for one in plan["store"])
-    assert fills > 3 * 80 * 0.004  # each line's examples, though those of the validation set at the last line are there by now
+    assert fills > 3 * 80 * 0.004  # each stage's examples, though those of the validation set at the last line are there by now
     assert last.ending - 1.0 == pytest.approx(fills, rel=0.01)
     assert last.step < first.step / 2  # from the store, the frozen part is next to nothing
     assert decisions["ending_seconds"] == pytest.approx(1.0 + last.evaluation)

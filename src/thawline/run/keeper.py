@@ -131,14 +131,14 @@ class Keeper:
         outlooks = dict[int, Outlook]()
         if known is None:
             self.considered.update(shelves)
-            known, seconds = self.decisions.setdefault("stored", []), until - time.monotonic()
+            known, filled = self.decisions.setdefault("stored", []), 0.0
             for cut, shelf in shelves.items():  # lowest first: those above go on from what is stored there
                 view = outlooks[cut] = self._outlook(prefix, cut, shelf, steps=lines[cut])
                 own = {line for line in lines_of(self.assembled, self.decisions["steps"]) if prefix.depth(line) == cut}
                 readers = 1 + sum(not own.isdisjoint(other) for other in self.others)
-                if self._decided(cut, view, seconds, readers=readers):
+                if self._decided(cut, view, until - time.monotonic() - filled, readers=readers):
                     known.append(cut)
-                    seconds -= view.filled
+                    filled += view.filled
         prefix.below = prefix.below._replace(shelves={cut: shelf for cut, shelf in shelves.items() if cut in known})
         return outlooks
 
