@@ -49,7 +49,7 @@ def begun(tmp_path: Path, **more: Any) -> tuple[Job, list[str]]:
 def test_a_fill_that_does_not_fit_is_not_begun(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, features: Any, why: str
 ) -> None:
-    """80 examples of five stages of 0.01 s are 4 s, as much as is left after measuring: over 10,000 epochs storing would win by far."""
+    """80 examples of five stages of 0.01 s are 4 s, as much as is left after measuring: over all epochs storing would win."""
     slow(monkeypatch, 0.01)
     job, told = begun(tmp_path, strategy="head", max_minutes=0.15, store={"features": features})
     loop = job.loop()

@@ -199,6 +199,17 @@ def test_a_line_that_moves_down_computes_no_stage_twice(tmp_path: Path, monkeypa
         assert [start for start in starts if start] == [depth - 1] * (len(starts) - 1 if depth > 1 else 0)
 
 
+def test_depths_that_do_not_fit_together_are_not_stored_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else what is filled in last would push out what was filled in first, before anybody read it."""
+    plain = {"strategy": "gradual(full, until=0.8)", "epochs": 3}
+    run(tmp_path / "whole", store=STORED, **plain)
+    sizes = [one["size_mb"] for one in json.loads((tmp_path / "whole" / "plan.json").read_text())["store"]]
+    monkeypatch.setenv("THAWLINE_CACHE", str(tmp_path / "another"))
+    run(tmp_path / "some", store={**STORED, "max_gb": 1.02 * (sizes[0] + sizes[1]) / 1e3}, **plain)
+    assert json.loads((tmp_path / "some" / "decisions.json").read_text())["stored"] == [1, 2]
+    assert weights(tmp_path / "whole") == weights(tmp_path / "some")
+
+
 def test_cost_of_a_depth_counts_from_what_is_stored_below(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("thawline.run.keeper.measure", lambda prefix, data, depth: Measured(0.1 * depth, 100.0, 0.1 * depth))
     monkeypatch.setattr("thawline.run.keeper._costs", {})

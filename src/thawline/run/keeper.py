@@ -131,14 +131,14 @@ class Keeper:
         outlooks = dict[int, Outlook]()
         if known is None:
             self.considered.update(shelves)
-            known, filled = self.decisions.setdefault("stored", []), 0.0
+            known, filled, room = self.decisions.setdefault("stored", []), 0.0, self.store.largest()
             for cut, shelf in shelves.items():  # lowest first: those above go on from what is stored there
                 view = outlooks[cut] = self._outlook(prefix, cut, shelf, steps=lines[cut])
                 own = {line for line in lines_of(self.assembled, self.decisions["steps"]) if prefix.depth(line) == cut}
                 readers = 1 + sum(not own.isdisjoint(other) for other in self.others)
-                if self._decided(cut, view, until - time.monotonic() - filled, readers=readers):
+                if self._decided(cut, view, room, until - time.monotonic() - filled, readers=readers):
                     known.append(cut)
-                    filled += view.filled
+                    filled, room = filled + view.filled, room - int(view.size)
         prefix.below = prefix.below._replace(shelves={cut: shelf for cut, shelf in shelves.items() if cut in known})
         return outlooks
 
@@ -159,7 +159,7 @@ class Keeper:
             return None
         shelf = kept[cut] if cut in kept else self._shelf(prefix, cut)
         view = self._outlook(prefix, cut, shelf, steps=self.decisions["steps"] - step)
-        if cut not in kept and self._decided(cut, view):
+        if cut not in kept and self._decided(cut, view, self.store.largest()):
             prefix.below = prefix.below._replace(shelves={**kept, cut: shelf})
         return view
 
@@ -200,8 +200,8 @@ class Keeper:
         views = [train.seen(view) for view in range(min(train.views.most or epochs, epochs))] if train.views else [train]
         return [*views, *(rows for name, rows in self.prepared.sets.items() if name == "validation" and evaluated)]
 
-    def _decided(self, cut: int, view: Outlook, seconds: float = math.inf, *, readers: int = 1) -> bool:
-        """Tell whether storing at a depth is predicted to win, has room, and is filled in within `seconds`, saying why.
+    def _decided(self, cut: int, view: Outlook, room: int, seconds: float = math.inf, *, readers: int = 1) -> bool:
+        """Tell whether storing at a depth is predicted to win, fits in `room`, and is filled in within `seconds`, saying why.
 
         `readers` is how many trainings, this one among them, read what is stored.
         """
@@ -209,9 +209,9 @@ class Keeper:
         if readers > 1 and not view.pays:
             view, over = view.over(readers), f" over {readers} trainings"
         why = f"predicted {view.stored:.1f} s with, {view.computed:.1f} s without{over}"
-        stored, room = view.pays or self.assembled.recipe.store.features is True, self.store.largest()
+        stored = view.pays or self.assembled.recipe.store.features is True
         if view.size > room:
-            stored, why = False, f"there is room for {room / 1e6:,.0f} MB"
+            stored, why = False, f"there is room for {max(0, room) / 1e6:,.0f} MB"
         elif stored and view.filled > seconds:
             stored, why = False, f"that takes {view.filled:.1f} s, and the time budget has {max(0.0, seconds):.1f} s"
         self.say(f"note: {name} are {'' if stored else 'not '}stored: {why}")
