@@ -32,8 +32,8 @@ def planned(**more: Any) -> dict[str, Any]:
     return tl.plan(table(), say=silent, **options(**more))
 
 
-def job_of(tmp_path: Path, **more: Any) -> Job:
-    prepared = prepare(recipe_for(table(100), **more), silent)
+def job_of(tmp_path: Path, examples: Any = None, **more: Any) -> Job:
+    prepared = prepare(recipe_for(examples or table(100), **more), silent)
     parts = assemble(prepared, silent)
     return Job(prepared, parts, RunFolder(tmp_path / "run"), device_of(parts.recipe), silent, progress=False, begun=0.0)
 

@@ -248,6 +248,24 @@ def test_a_step_is_shared_by_all_workers() -> None:
     shared = groups(lengths, range(33), most=300, workers=2)
     assert [(len(group.indices), group.length) for group in shared] == [(17, 32), (16, 32)]
     assert [len(group.indices) for group in groups(lengths, [0, 1], most=300, workers=2)] == [2]  # never less than two rows
+    even = groups(lengths, range(33), most=300, workers=2, even=True)
+    assert [len(group.indices) for group in even] == [8, 8, 8, 8, 1]
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_bits_do_not_depend_on_mates(tmp_path: Path, minilm: Path, *, bf16: bool) -> None:
+    """Of a real model, whose products are large enough for a processor to round them by the number of rows."""
+    texts, labels = table(240)
+    data = [f"{text} {text}" for text in texts], labels
+    more = options(model=str(minilm), strategy="gradual(full)", bf16=bf16, epochs=1, store={"features": False}, threads=1)
+    job = job_of(tmp_path, data, **more)
+    job.loop()
+    train, prefix = job.prepared.sets["train"], job.frozen.prefix
+    for depth in prefix.cuts:
+        together = prefix.tensors(train, np.arange(len(train)), depth)
+        for place in range(0, len(train), 16):
+            (alone,) = prefix.tensors(train, np.array([place]), depth)
+            assert torch.equal(alone, together[place]), (depth, place)
 
 
 def test_a_shape_that_is_cut_short_is_not_taken_for_a_whole_one(tmp_path: Path) -> None:

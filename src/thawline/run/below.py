@@ -19,7 +19,7 @@ from thawline.recipe import Recipe
 from thawline.run.assemble import Assembled
 from thawline.run.data import cache_of
 from thawline.run.prepare import Prepared, Say
-from thawline.thaw.canonical import RULE
+from thawline.thaw.canonical import EVEN_ROWS, RULE
 from thawline.thaw.prefix import Below, Prefix
 from thawline.thaw.replay import Replay
 from thawline.thaw.replicas import Replicas
@@ -157,7 +157,7 @@ def bare_prefix(
     replicas = Replicas(assembled.model, workers.count, stages=assembled.stages, inputs=taken, cuts=cuts)
     kind = None if recipe.store.dtype == "auto" else getattr(torch, recipe.store.dtype)
     longest = max(int(data.lengths.max()) for data in prepared.sets.values() if len(data))
-    below = Below(max(recipe.data.max_length or 0, longest), {}, kind)
+    below = Below(max(recipe.data.max_length or 0, longest), {}, kind, even=device.rounds_by_rows)
     return Prefix(replicas, cuts, below, autocast=device.autocast, each=workers.each, say=say)
 
 
@@ -189,7 +189,7 @@ def facts_of(prepared: Prepared, assembled: Assembled, depth: int, *, device: De
         "modules": _modules(assembled, depth),
         "arithmetic": ["float32", "autocast to bfloat16", "bfloat16"][device.bf16 + device.lower],
         "attention": str(getattr(model.config, "_attn_implementation", None)),
-        "shape": RULE,
+        "shape": f"{RULE}; {EVEN_ROWS} rows" if device.rounds_by_rows else RULE,
         "collated": prepared.task.collating_key(),
         "padding": str(getattr(prepared.processor, "padding_side", None)),
         "device": device.device.type,

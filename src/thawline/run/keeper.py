@@ -136,7 +136,8 @@ class Keeper:
                 view = outlooks[cut] = self._outlook(prefix, cut, shelf, steps=lines[cut])
                 own = {line for line in lines_of(self.assembled, self.decisions["steps"]) if prefix.depth(line) == cut}
                 readers = 1 + sum(not own.isdisjoint(other) for other in self.others)
-                if self._decided(cut, view, room, until - time.monotonic() - filled, readers=readers):
+                seconds = until - time.monotonic() - filled
+                if self._decided(cut, view, room=room, seconds=seconds, readers=readers):
                     known.append(cut)
                     filled, room = filled + view.filled, room - int(view.size)
         prefix.below = prefix.below._replace(shelves={cut: shelf for cut, shelf in shelves.items() if cut in known})
@@ -159,7 +160,7 @@ class Keeper:
             return None
         shelf = kept[cut] if cut in kept else self._shelf(prefix, cut)
         view = self._outlook(prefix, cut, shelf, steps=self.decisions["steps"] - step)
-        if cut not in kept and self._decided(cut, view, self.store.largest()):
+        if cut not in kept and self._decided(cut, view, room=self.store.largest()):
             prefix.below = prefix.below._replace(shelves={**kept, cut: shelf})
         return view
 
@@ -200,7 +201,7 @@ class Keeper:
         views = [train.seen(view) for view in range(min(train.views.most or epochs, epochs))] if train.views else [train]
         return [*views, *(rows for name, rows in self.prepared.sets.items() if name == "validation" and evaluated)]
 
-    def _decided(self, cut: int, view: Outlook, room: int, seconds: float = math.inf, *, readers: int = 1) -> bool:
+    def _decided(self, cut: int, view: Outlook, *, room: int, seconds: float = math.inf, readers: int = 1) -> bool:
         """Tell whether storing at a depth is predicted to win, fits in `room`, and is filled in within `seconds`, saying why.
 
         `readers` is how many trainings, this one among them, read what is stored.

@@ -8,15 +8,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-RULE = "16 to 176, then 256 512 768 …; what cuts it short is in the key"
+RULE = "16 to 176, then 256 512 768 …; what cuts it short is in the key; 16 rows without positions"
 """The rule by its name, as a fact of what is stored."""
 _STEP, _EXACT, _BUCKET = 16, 176, 256
 ROWS = 16
 """Rows of a batch of examples that all have one shape: kernels of convolutions differ with the number of rows."""
 LEAST_ROWS = 2
 """Rows of any batch: a product of one matrix (DeBERTa's relative positions) takes another kernel than one of several."""
-LEAST_ALONE = 4
-"""Rows of a batch whose tensors have no positions left: a product of fewer than four rows takes another kernel."""
+LEAST_ALONE = 16
+"""Rows of a batch whose tensors have no positions left: a product of fewer rows takes another kernel (AVX-512, float32)."""
+EVEN_ROWS = 8
+"""Rows of every batch where products round by the number of rows: in bfloat16 on a processor with matrix units (AMX)."""
 _TOKENS = 4096
 
 
@@ -50,12 +52,27 @@ def cut_short(lengths: np.ndarray[Any, Any], most: int) -> np.ndarray[Any, Any]:
     return found
 
 
+def even_rows(length: int) -> int:
+    """Return how many rows each batch of this length has where their number counts.
+
+    >>> [even_rows(length) for length in (16, 512, 1024, 8192)]
+    [8, 8, 4, 2]
+    """
+    return max(LEAST_ROWS, min(EVEN_ROWS, _TOKENS // length))
+
+
 def groups(
-    lengths: np.ndarray[Any, Any], indices: Sequence[int] | np.ndarray[Any, Any], *, most: int, workers: int = 1
+    lengths: np.ndarray[Any, Any],
+    indices: Sequence[int] | np.ndarray[Any, Any],
+    *,
+    most: int,
+    workers: int = 1,
+    even: bool = False,
 ) -> list[Group]:
     """Cut examples into batches of one canonical shape, longest first, so that each of `workers` has some of each.
 
-    Whether an example fills its shape counts as shape: a batch without padding has no mask, and takes other kernels.
+    Whether an example fills its shape counts as shape: a batch without padding has no mask, and takes other kernels. Where
+    batches are `even`, none has more than `even_rows`, and the last one of a shape is to be filled up to it.
     """
     apart = defaultdict[tuple[int, bool], list[int]](list)
     for index in indices:
@@ -65,6 +82,7 @@ def groups(
     found = list[Group]()
     for (length, _), members in sorted(apart.items(), reverse=True):
         rows = max(1, min(_TOKENS // length, max(LEAST_ROWS, -(-len(members) // workers))))
+        rows = even_rows(length) if even else rows
         found += [Group(np.array(members[i : i + rows]), length) for i in range(0, len(members), rows)]
     return found
 

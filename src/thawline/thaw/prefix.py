@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from thawline.thaw.canonical import LEAST_ALONE, LEAST_ROWS, ROWS, Group, cut_short, fixed, groups
+from thawline.thaw.canonical import LEAST_ALONE, LEAST_ROWS, ROWS, Group, cut_short, even_rows, fixed, groups
 from thawline.thaw.replay import Replay
 from thawline.thaw.replicas import Replica, Replicas
 from thawline.thaw.store import Shelf, StoreError
@@ -37,11 +37,15 @@ class Data(Protocol):
 
 
 class Below(NamedTuple):
-    """How tensors are kept: the longest shape, the shelf of each depth that is stored, and a dtype; None is the model's own."""
+    """How tensors are kept: the longest shape, the shelf of each depth that is stored, and a dtype; None is the model's own.
+
+    Where products round by the number of rows, all batches of a shape have as many: they are `even`.
+    """
 
     most: int
     shelves: Mapping[int, Shelf]
     dtype: torch.dtype | None = None
+    even: bool = False
 
 
 _IN_MEMORY = 1 << 26
@@ -239,6 +243,8 @@ class Prefix:
         """Run one batch of canonical shape to `depth`; where all of it is stored at a lower depth, from there."""
         replay, rows = _replay_of(replica), len(group.indices)
         least = ROWS if not group.length else LEAST_ROWS if replay.layout(depth).time is not None else LEAST_ALONE
+        if self.below.even and group.length:
+            least = even_rows(group.length)
         indices = group.indices if rows >= least else np.resize(group.indices, least)  # repeats them
         batch = data.batch(indices, group.length or None)
         parameter = next(replica.model.parameters())
@@ -280,7 +286,7 @@ class Prefix:
             return fixed(indices)
         if layout.frames:  # the model's own positions are coarser than its samples: no two lengths share a shape
             return [Group(np.array([i]), int(data.lengths[i])) for i in indices]
-        return groups(data.lengths, indices, most=self.below.most, workers=workers)
+        return groups(data.lengths, indices, most=self.below.most, workers=workers, even=self.below.even)
 
     def _computes_in(self, replica: Replica, data: Data, depth: int) -> torch.dtype:
         """Return the dtype of the model's own tensor at `depth`, in which the upper part takes it."""

@@ -48,6 +48,11 @@ class Device:
         """Whether this process writes files."""
         return bool(self.accelerator.is_main_process)
 
+    @property
+    def rounds_by_rows(self) -> bool:
+        """Whether a matrix product may round a row by how many others there are, however many: with AMX, in bfloat16."""
+        return self.device.type == "cpu" and self.bf16 and bool(torch.cpu.get_capabilities().get("amx_tile"))
+
     def autocast(self) -> AbstractContextManager[Any]:
         """The arithmetic's dtype, as a context."""
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16 and not self.lower)
