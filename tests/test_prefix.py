@@ -249,7 +249,7 @@ def test_a_step_is_shared_by_all_workers() -> None:
     assert [(len(group.indices), group.length) for group in shared] == [(17, 32), (16, 32)]
     assert [len(group.indices) for group in groups(lengths, [0, 1], most=300, workers=2)] == [2]  # never less than two rows
     even = groups(lengths, range(33), most=300, workers=2, even=True)
-    assert [len(group.indices) for group in even] == [8, 8, 8, 8, 1]
+    assert [len(group.indices) for group in even] == [32, 1]
 
 
 @pytest.mark.parametrize("bf16", [False, True])

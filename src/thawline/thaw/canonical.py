@@ -17,7 +17,7 @@ LEAST_ROWS = 2
 """Rows of any batch: a product of one matrix (DeBERTa's relative positions) takes another kernel than one of several."""
 LEAST_ALONE = 16
 """Rows of a batch whose tensors have no positions left: a product of fewer rows takes another kernel (AVX-512, float32)."""
-EVEN_ROWS = 8
+EVEN_ROWS = 32
 """Rows of every batch where products round by the number of rows: in bfloat16 on a processor with matrix units (AMX)."""
 _TOKENS = 4096
 
@@ -56,7 +56,7 @@ def even_rows(length: int) -> int:
     """Return how many rows each batch of this length has where their number counts.
 
     >>> [even_rows(length) for length in (16, 512, 1024, 8192)]
-    [8, 8, 4, 2]
+    [32, 8, 4, 2]
     """
     return max(LEAST_ROWS, min(EVEN_ROWS, _TOKENS // length))
 
