@@ -252,11 +252,12 @@ def test_a_step_is_shared_by_all_workers() -> None:
     assert [len(group.indices) for group in even] == [32, 1]
 
 
+@pytest.mark.parametrize("words", [2, 48])
 @pytest.mark.parametrize("bf16", [False, True])
-def test_bits_do_not_depend_on_mates(tmp_path: Path, minilm: Path, *, bf16: bool) -> None:
+def test_bits_do_not_depend_on_mates(tmp_path: Path, minilm: Path, words: int, *, bf16: bool) -> None:
     """Of a real model, whose products are large enough for a processor to round them by the number of rows."""
     texts, labels = table(240)
-    data = [f"{text} {text}" for text in texts], labels
+    data = [" ".join(f"{text} {text}".split()[:words]) for text in texts], labels
     more = options(model=str(minilm), strategy="gradual(full)", bf16=bf16, epochs=1, store={"features": False}, threads=1)
     job = job_of(tmp_path, data, **more)
     job.loop()

@@ -61,6 +61,19 @@ def even_rows(length: int) -> int:
     return max(LEAST_ROWS, min(EVEN_ROWS, _TOKENS // length))
 
 
+def least_rows(length: int, *, positions: bool, even: bool) -> int:
+    """Return how many rows a batch of this length (0: it has none) has at least, filled up by repeating.
+
+    >>> [least_rows(length, positions=True, even=False) for length in (0, 5, 16)], least_rows(16, positions=False, even=False)
+    ([16, 4, 2], 16)
+    """
+    if even and length:
+        return even_rows(length)
+    if not length:
+        return ROWS
+    return max(LEAST_ROWS, -(-LEAST_ALONE // length)) if positions else LEAST_ALONE
+
+
 def groups(
     lengths: np.ndarray[Any, Any],
     indices: Sequence[int] | np.ndarray[Any, Any],

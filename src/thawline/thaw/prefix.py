@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from thawline.thaw.canonical import LEAST_ALONE, LEAST_ROWS, ROWS, Group, cut_short, even_rows, fixed, groups
+from thawline.thaw.canonical import Group, cut_short, fixed, groups, least_rows
 from thawline.thaw.replay import Replay
 from thawline.thaw.replicas import Replica, Replicas
 from thawline.thaw.store import Shelf, StoreError
@@ -242,9 +242,7 @@ class Prefix:
     def _computed(self, replica: Replica, data: Data, group: Group, *, depth: int) -> list[Tensor]:
         """Run one batch of canonical shape to `depth`; where all of it is stored at a lower depth, from there."""
         replay, rows = _replay_of(replica), len(group.indices)
-        least = ROWS if not group.length else LEAST_ROWS if replay.layout(depth).time is not None else LEAST_ALONE
-        if self.below.even and group.length:
-            least = even_rows(group.length)
+        least = least_rows(group.length, positions=replay.layout(depth).time is not None, even=self.below.even)
         indices = group.indices if rows >= least else np.resize(group.indices, least)  # repeats them
         batch = data.batch(indices, group.length or None)
         parameter = next(replica.model.parameters())
