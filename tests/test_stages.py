@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 import thawline as tl
-from families import FAMILIES, FURTHER, LAYERS, SENTENCES, folder_of, inputs_of, model_of
+from families import FAMILIES, FURTHER, LAYERS, MEDIA, SENTENCES, folder_of, inputs_of, media_inputs, medium_of, model_of
 from test_training import table
 from thawline.errors import ModelError
 from thawline.models.stages import Stages, find_stages
+from thawline.run.assemble import shared_layers
 from thawline.testing import check_stages
 
 COUNTS = dict.fromkeys({**FAMILIES, **FURTHER}, LAYERS + 2) | {"albert": 3}
@@ -48,6 +49,12 @@ def test_stages_of_every_family(name: str) -> None:
     assert owners(stages[-1].parameters) == HEADS[name]
     words = model.get_input_embeddings().weight
     assert any(dict(model.named_parameters())[parameter] is words for parameter in stages[0].parameters)
+
+
+@pytest.mark.parametrize("name", MEDIA)
+def test_no_model_of_pictures_or_sounds_is_said_to_share_layers(name: str) -> None:
+    model, inputs = medium_of(name), media_inputs(name)
+    assert shared_layers(model.config, len(find_stages(model, inputs)) - 2) is None
 
 
 @pytest.mark.parametrize("name", [*FAMILIES])

@@ -84,10 +84,20 @@ def loaded(prepared: Prepared, say: Say) -> tuple[Any, Stages]:
     train = prepared.sets["train"]
     task.start(model, train.targets)
     stages = find_stages(model, train.batch(np.arange(min(2, len(train)))).inputs)
-    blocks, layers = len(stages) - 2, getattr(model.config, "num_hidden_layers", None) or 0
-    if blocks < layers:
-        say(f"note: the {layers} layers of this model share their weights: they freeze and learn together, as block 0")
+    if told := shared_layers(model.config, len(stages) - 2):
+        say(told)
     return model, marked(stages, found.anew)
+
+
+def shared_layers(config: Any, blocks: int) -> str | None:
+    """Return the note that a model's layers are fewer blocks, since they share their weights; None where they do not.
+
+    The groups say so, not the number of layers, which EfficientNet's config counts otherwise.
+    """
+    layers = config.num_hidden_layers if hasattr(config, "num_hidden_groups") else 0
+    which = "block 0" if blocks == 1 else f"blocks 0 to {blocks - 1}"
+    told = f"note: the {layers} layers of this model share their weights: they freeze and learn together, as {which}"
+    return told if blocks < layers else None
 
 
 def fitted(prepared: Prepared, model: Any, stages: Stages, *, say: Say) -> Assembled:
