@@ -16,7 +16,7 @@ import thawline as tl
 from families import folder_of, inputs_of, model_of, task_of
 from thawline.errors import ModelError
 from thawline.models.catalog import package_model
-from thawline.models.load import load_config, load_model, load_processor, locate
+from thawline.models.load import configured, load_config, load_model, load_processor, locate
 
 HEAD = "AutoModelForSequenceClassification"
 
@@ -54,6 +54,23 @@ def test_what_is_no_model_is_told(tmp_path: Path, name: str, words: str) -> None
     (tmp_path / "file.txt").write_text("no model")
     with pytest.raises(ModelError, match=words):
         locate(name.format(tmp=tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"clasifier_dropout": 0.1}, "BertConfig has no such setting, did you mean 'classifier_dropout'[?]"),
+        ({"zzz": 1}, r"BertConfig has no such setting; expected one of .*, classifier_dropout, .*, num_hidden_layers, "),
+        ({"num_labels": 3}, r"cannot be set, since the data decide it; leave it out\."),
+        ({"vocab_size": 3}, "since it follows from the tokenizer; model.add_tokens adds words; leave it out"),
+        ({"classifier_dropout": "much"}, '"much" is not what BertConfig takes: '),
+    ],
+)
+def test_settings_of_a_config_that_cannot_be(settings: dict[str, Any], words: str) -> None:
+    (name,) = settings
+    with pytest.raises(ModelError, match=rf"^model\.config\.{name}: {words}") as caught:
+        configured(load_config(str(folder_of("bert"))), settings)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["bert-base-uncased", "someone/some-model"])

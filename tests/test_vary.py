@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import transformers
 
 import thawline as tl
 import thawline.run.shared as shared_module
@@ -258,6 +259,22 @@ def test_models_and_lists_of_data_vary(tmp_path: Path, varied: Path) -> None:
     )
     assert [trial["state"] for trial in done.trials] == ["finished", "finished"]
     assert all(trial["best_step"] == trial["steps"] == 2 for trial in done.trials)
+
+
+def test_heads_vary(tmp_path: Path) -> None:
+    """The head of another pooling is that of its training alone, and of the saved model."""
+    name, mean = str(folder_of("modernbert")), {"classifier_pooling": "mean"}
+    more = {"strategy": "head", "epochs": 1, "load_best_model_at_end": False}
+    done = train(tmp_path / "run", vary={"model.config": [{"classifier_pooling": "cls"}, mean]}, model=name, **more)
+    assert len({trial["validation"]["loss"] for trial in done.trials}) == 2
+    alone = train(tmp_path / "alone", **{**more, "model": {"name": name, "config": mean}})
+    trial = tmp_path / "run" / "trials" / "002"
+    assert (timeless(trial), weights(trial)) == (timeless(alone.folder), weights(alone.folder))
+    texts = ["a good film", "the worst of them all, and long"]
+    plain = transformers.pipeline("text-classification", str(alone.folder / "model"))
+    assert plain.model.config.classifier_pooling == "mean"
+    for said, answer in zip(alone.predict(texts), plain(texts, top_k=None), strict=True):
+        assert said["scores"] == pytest.approx({one["label"]: one["score"] for one in answer}, abs=1e-5)
 
 
 # What goes wrong

@@ -18,3 +18,12 @@ def output_layer(model: nn.Module, outputs: int) -> nn.Linear:
 def decays(name: str, dimensions: int) -> bool:
     """Tell whether weight decay, L1 and L2 apply to a parameter: not to norms and biases."""
     return dimensions > 1 and not name.endswith("bias")
+
+
+def of_head(setting: str) -> bool:
+    """Tell whether a setting of a config is of the head alone: its pooling, its dropout, its activation.
+
+    >>> of_head("classifier_dropout"), of_head("hidden_dropout_prob")
+    (True, False)
+    """
+    return setting.startswith(("classif", "seq_classif", "summary_"))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,10 +12,19 @@ import torch
 import transformers
 from safetensors import SafetensorError
 
-from thawline.errors import MachineError, ModelError
+from thawline.errors import MachineError, ModelError, did_you_mean
 from thawline.memory import bound_kernels
 from thawline.models import adapters
 from thawline.models.catalog import package_model
+
+_DECIDED = {
+    **dict.fromkeys(("num_labels", "id2label", "label2id", "problem_type"), "the data decide it"),
+    **dict.fromkeys(("model_type", "architectures", "auto_map", "transformers_version"), "it says what the checkpoint is"),
+    **dict.fromkeys(("dtype", "torch_dtype"), "weights learn in float32; train.bf16 says how they are computed with"),
+    "vocab_size": "it follows from the tokenizer; model.add_tokens adds words",
+    "num_channels": "model.in_channels says it",
+}
+"""Settings of a config that are not the user's to choose, and why."""
 
 
 class Loaded(NamedTuple):
@@ -48,6 +58,27 @@ def load_config(name: str, *, revision: str | None = None, trust_remote_code: bo
     """Read a model's config; raises ModelError in plain words where it is not to be had."""
     options = _fetched(revision, trust_remote_code)
     return _plainly(name, lambda: transformers.AutoConfig.from_pretrained(locate(name), **options))
+
+
+def configured(config: Any, settings: Mapping[str, Any]) -> Any:
+    """Return a config with settings in place of its own, such as another pooling or dropout of the head.
+
+    Raises ModelError for a setting that the config does not have, that is decided otherwise, or whose value it does not take.
+    """
+    kind = type(config).__name__
+    known = config.to_dict().keys() | config.attribute_map.keys()
+    for name, value in settings.items():
+        if name in _DECIDED:
+            raise ModelError(f"model.config.{name}: cannot be set, since {_DECIDED[name]}; leave it out.")
+        if name not in known:
+            hint = did_you_mean(name, known) or f"; expected one of {', '.join(sorted(known - _DECIDED.keys()))}."
+            raise ModelError(f"model.config.{name}: {kind} has no such setting{hint}")
+        try:
+            setattr(config, name, value)
+        except Exception as error:  # what libraries raise here differs from version to version
+            reason = str(error).strip().splitlines()[-1].strip()
+            raise ModelError(f"model.config.{name}: {json.dumps(value)} is not what {kind} takes: {reason}") from error
+    return config
 
 
 def load_processor(name: str, kind: str, *, revision: str | None = None, trust_remote_code: bool = False) -> Any:

@@ -37,6 +37,9 @@ VARY = "vary"
 WHOLE = ("strategy", "regularize", VARY)
 """Sections that are one value and have no keys of their own."""
 
+MAPPINGS = ("task.options", "model.config", "train.lr_scheduler_kwargs", "train.class_weights")
+"""Keys whose value is a mapping: given whole, since its names are not the recipe's."""
+
 
 def section_class(section: str) -> type[BaseModel]:
     """Return the class of a section that has keys."""
@@ -82,6 +85,9 @@ def unknown(path: str) -> str:
     "data.epochs: there is no such key, did you mean 'train.epochs'?"
     """
     section, _, key = path.rpartition(".") if path.count(".") < 2 else path.partition(".")
+    mapping, _, inner = path.rpartition(".")
+    if inner and mapping in MAPPINGS:
+        return f"{path}: {mapping} is one mapping, given whole, as in {mapping}={{{inner}: VALUE}}."
     elsewhere = [f"{home}.{key}" for home in sections_of(key)]
     if elsewhere:
         return f"{path}: there is no such key, did you mean {' or '.join(map(repr, elsewhere))}?"

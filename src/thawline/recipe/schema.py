@@ -71,6 +71,7 @@ class Model(_Section):
     name: ModelText | None = Field(default=None, description="the pretrained model; null takes the packaged MiniLM for text")
     add_tokens: Texts = Field(default=[], description="words to add to the vocabulary")
     in_channels: Count | None = Field(default=None, description="channels of pictures, as 1 for grey; null: the model's own")
+    config: Arguments = Field(default={}, description="settings of the model's own config, {classifier_dropout: 0.2}, say")
     revision: str | None = Field(default=None, description="branch, tag or commit on the hub")
     trust_remote_code: Flag = Field(default=False, description="run code that comes with a model from the hub")
 

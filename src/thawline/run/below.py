@@ -14,6 +14,7 @@ import transformers
 
 from thawline.data.cache import hash_bytes, written_aside
 from thawline.errors import ModelError
+from thawline.models.heads import of_head
 from thawline.models.unpadded import UNPADDED
 from thawline.recipe import Recipe
 from thawline.run.assemble import Assembled
@@ -111,12 +112,14 @@ def _kept(path: Path, lines: list[int]) -> dict[str, str | None] | None:
 
 def _verdict_key(prepared: Prepared, assembled: Assembled, lines: list[int]) -> str:
     weights, modules = _weights(assembled, len(assembled.stages)), _modules(assembled, len(assembled.stages))
-    facts = (prepared.dataset.origin, str(lines), modules, _config(assembled), weights)
+    facts = (prepared.dataset.origin, str(lines), modules, _config(assembled, head=True), weights)
     return hash_bytes(*facts, torch.__version__, transformers.__version__)
 
 
-def _config(assembled: Assembled) -> str:
-    kept = {key: value for key, value in assembled.model.config.to_dict().items() if key not in _LABELS}
+def _config(assembled: Assembled, *, head: bool) -> str:
+    """Return a model's config without what labels make of it, with or without what is of its `head` alone."""
+    config = assembled.model.config.to_dict()
+    kept = {key: value for key, value in config.items() if key not in _LABELS and (head or not of_head(key))}
     return json.dumps(kept, sort_keys=True, default=str)
 
 
@@ -185,7 +188,7 @@ def facts_of(prepared: Prepared, assembled: Assembled, depth: int, *, device: De
         "depth": depth,
         "dtype": dtype,
         "weights": _weights(assembled, depth),
-        "config": hash_bytes(_config(assembled)),
+        "config": hash_bytes(_config(assembled, head=False)),
         "modules": _modules(assembled, depth),
         "arithmetic": ["float32", "autocast to bfloat16", "bfloat16"][device.bf16 + device.lower],
         "attention": str(getattr(model.config, "_attn_implementation", None)),

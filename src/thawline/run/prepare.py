@@ -21,7 +21,7 @@ from thawline.data.inputs import INPUTS, Fault
 from thawline.data.readable import without
 from thawline.data.weights import class_weights
 from thawline.errors import UserError
-from thawline.models.load import load_config, load_processor
+from thawline.models.load import configured, load_config, load_processor
 from thawline.recipe import Recipe, recipe_from
 from thawline.run.data import cache_of, dataset_of
 from thawline.tasks.base import Fitting, Task, own_options, task_class, task_for
@@ -145,7 +145,7 @@ def processor_of(
     """
     name, source = str(recipe.model.name), source_of(recipe)
     wanted = Fitting(recipe.data.max_length, recipe.model.add_tokens, recipe.task.options, examples, recipe.model.in_channels)
-    config = load_config(name, **source)
+    config = configured(load_config(name, **source), recipe.model.config)
     processor = kind.processor(lambda name_of: load_processor(name, name_of, **source), config, wanted)
     length, note = kind.fit(processor, config, wanted)
     if note:

@@ -10,6 +10,7 @@ from typing import Any, final
 import torch
 
 from thawline.data.dataset import Dataset
+from thawline.models.heads import of_head
 from thawline.models.stages import Stages
 from thawline.recipe import Recipe, seed_of_data
 from thawline.run.assemble import Assembled, fitted, loaded
@@ -122,7 +123,7 @@ def below_of(recipe: Recipe) -> str:
     arithmetic = {"bf16", "threads", "device", *(["seed"] if recipe.data.augment else [])}
     read = set(type(recipe.data).model_fields) - {"fold", "seed"}
     include: Any = {"task": True, "model": True, "data": read, "train": arithmetic}
-    return recipe.model_dump_json(include=include)
+    return recipe.model_dump_json(include=include, exclude={"model": {"config": set(filter(of_head, recipe.model.config))}})
 
 
 def _source(recipe: Recipe, dataset: Dataset | None = None, *, seed: int | None = None) -> str:
