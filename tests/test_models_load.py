@@ -62,7 +62,7 @@ def test_what_is_no_model_is_told(tmp_path: Path, name: str, words: str) -> None
         ({"clasifier_dropout": 0.1}, "BertConfig has no such setting, did you mean 'classifier_dropout'[?]"),
         ({"zzz": 1}, r"BertConfig has no such setting; expected one of .*, classifier_dropout, .*, num_hidden_layers, "),
         ({"num_labels": 3}, r"cannot be set, since the data decide it; leave it out\."),
-        ({"vocab_size": 3}, "since it follows from the tokenizer; model.add_tokens adds words; leave it out"),
+        ({"vocab_size": 3}, "cannot be set, since it follows from the tokenizer; model.add_tokens adds words; leave it out"),
         ({"classifier_dropout": "much"}, '"much" is not what BertConfig takes: '),
     ],
 )

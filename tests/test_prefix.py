@@ -136,7 +136,7 @@ def test_what_would_lose_is_not_stored(tmp_path: Path, own_cache: Path, monkeypa
 GRIDS = {
     "rates": {"vary": {"lr": [1e-4, 1e-3, 3e-3]}, "strategy": "freeze(3)"},
     "rates of a head": {"vary": {"lr": [1e-4, 1e-3, 3e-3]}, "strategy": "head"},
-    "heads": {"vary": {"model.config": [{"classifier_dropout": 0.0}, {"classifier_dropout": 0.5}, {}]}, "strategy": "freeze(3)"},
+    "heads": {"vary": {"model.config": [{"classifier_dropout": 0.0}, {"classifier_dropout": 0.5}]}, "strategy": "freeze(3)"},
     "seeds": {"seeds": 3, "strategy": "freeze(3)"},
     "strategies above one line": {"vary": {"strategy": ["freeze(3)", "layerwise(freeze(3), decay=0.9)"]}},
     "folds": {"data": {"folds": 3}, "strategy": "head"},
