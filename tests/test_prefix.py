@@ -249,17 +249,22 @@ def test_a_step_is_shared_by_all_workers() -> None:
     shared = groups(lengths, range(33), most=300, workers=2)
     assert [(len(group.indices), group.length) for group in shared] == [(17, 32), (16, 32)]
     assert [len(group.indices) for group in groups(lengths, [0, 1], most=300, workers=2)] == [2]  # never less than two rows
-    even = groups(lengths, range(33), most=300, workers=2, even=True)
+    even = groups(lengths, range(33), most=300, workers=2, even=32)
     assert [len(group.indices) for group in even] == [32, 1]
 
 
 @pytest.mark.parametrize("words", [2, 48])
 @pytest.mark.parametrize("bf16", [False, True])
-def test_bits_do_not_depend_on_mates(tmp_path: Path, minilm: Path, words: int, *, bf16: bool) -> None:
-    """Of a real model, whose products are large enough for a processor to round them by the number of rows."""
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_bits_do_not_depend_on_mates(tmp_path: Path, minilm: Path, words: int, threads: int, *, bf16: bool) -> None:
+    """Of a real model, whose products are large enough for a processor to round them by the number of rows.
+
+    A step of four rows has one worker, which has all threads inside an operation.
+    """
     texts, labels = table(240)
     data = [" ".join(f"{text} {text}".split()[:words]) for text in texts], labels
-    more = options(model=str(minilm), strategy="gradual(full)", bf16=bf16, epochs=1, store={"features": False}, threads=1)
+    given: dict[str, Any] = {"model": str(minilm), "strategy": "gradual(full)", "store": {"features": False}, "batch_size": 4}
+    more = options(**given, bf16=bf16, epochs=1, threads=threads)
     job = job_of(tmp_path, data, **more)
     job.loop()
     train, prefix = job.prepared.sets["train"], job.frozen.prefix

@@ -20,7 +20,7 @@ from thawline.recipe import Recipe
 from thawline.run.assemble import Assembled
 from thawline.run.data import cache_of
 from thawline.run.prepare import Prepared, Say
-from thawline.thaw.canonical import EVEN_ROWS, RULE
+from thawline.thaw.canonical import RULE
 from thawline.thaw.prefix import Below, Prefix
 from thawline.thaw.replay import Replay
 from thawline.thaw.replicas import Replicas
@@ -160,7 +160,7 @@ def bare_prefix(
     replicas = Replicas(assembled.model, workers.count, stages=assembled.stages, inputs=taken, cuts=cuts)
     kind = None if recipe.store.dtype == "auto" else getattr(torch, recipe.store.dtype)
     longest = max(int(data.lengths.max()) for data in prepared.sets.values() if len(data))
-    below = Below(max(recipe.data.max_length or 0, longest), {}, kind, even=device.rounds_by_rows)
+    below = Below(max(recipe.data.max_length or 0, longest), {}, kind, even=device.even_rows(workers.inside))
     return Prefix(replicas, cuts, below, autocast=device.autocast, each=workers.each, say=say)
 
 
@@ -172,7 +172,7 @@ def store_of(recipe: Recipe) -> Store:
 
 def shelf_of(prefix: Prefix, prepared: Prepared, assembled: Assembled, *, depth: int, device: Device, store: Store) -> Shelf:
     """Return the shelf of the tensors at `depth`: the same for all runs that compute them alike."""
-    return store.shelf(facts_of(prepared, assembled, depth, device=device, dtype=dtype_at(prefix, prepared, depth)))
+    return store.shelf(facts_of(prefix, prepared, assembled, depth=depth, device=device))
 
 
 def dtype_at(prefix: Prefix, prepared: Prepared, depth: int) -> str:
@@ -180,19 +180,19 @@ def dtype_at(prefix: Prefix, prepared: Prepared, depth: int) -> str:
     return str(prefix.compute(prepared.sets["train"], np.array([0]), depth)[0].dtype).removeprefix("torch.")
 
 
-def facts_of(prepared: Prepared, assembled: Assembled, depth: int, *, device: Device, dtype: str) -> dict[str, Any]:
+def facts_of(prefix: Prefix, prepared: Prepared, assembled: Assembled, *, depth: int, device: Device) -> dict[str, Any]:
     """Return all that a stored tensor depends on beside its example."""
-    model = assembled.model
+    model, even = assembled.model, prefix.below.even
     return {
         "model": model.config.model_type,
         "depth": depth,
-        "dtype": dtype,
+        "dtype": dtype_at(prefix, prepared, depth),
         "weights": _weights(assembled, depth),
         "config": hash_bytes(_config(assembled, head=False)),
         "modules": _modules(assembled, depth),
         "arithmetic": ["float32", "autocast to bfloat16", "bfloat16"][device.bf16 + device.lower],
         "attention": str(getattr(model.config, "_attn_implementation", None)),
-        "shape": f"{RULE}; {EVEN_ROWS} rows" if device.rounds_by_rows else RULE,
+        "shape": f"{RULE}; {even} rows" if even else RULE,
         "collated": prepared.task.collating_key(),
         "padding": str(getattr(prepared.processor, "padding_side", None)),
         "device": device.device.type,

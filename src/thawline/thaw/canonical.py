@@ -17,8 +17,6 @@ LEAST_ROWS = 2
 """Rows of any batch: a product of one matrix (DeBERTa's relative positions) takes another kernel than one of several."""
 LEAST_ALONE = 16
 """Rows of a batch whose tensors have no positions left: a product of fewer rows takes another kernel (AVX-512, float32)."""
-EVEN_ROWS = 32
-"""Rows of every batch where products round by the number of rows: in bfloat16 on a processor with matrix units (AMX)."""
 _TOKENS = 4096
 
 
@@ -52,23 +50,23 @@ def cut_short(lengths: np.ndarray[Any, Any], most: int) -> np.ndarray[Any, Any]:
     return found
 
 
-def even_rows(length: int) -> int:
-    """Return how many rows each batch of this length has where their number counts.
+def even_rows(length: int, even: int) -> int:
+    """Return how many rows each batch of this length has where their number counts: `even`, fewer of long ones.
 
-    >>> [even_rows(length) for length in (16, 512, 1024, 8192)]
+    >>> [even_rows(length, 32) for length in (16, 512, 1024, 8192)]
     [32, 8, 4, 2]
     """
-    return max(LEAST_ROWS, min(EVEN_ROWS, _TOKENS // length))
+    return max(LEAST_ROWS, min(even, _TOKENS // length))
 
 
-def least_rows(length: int, *, positions: bool, even: bool) -> int:
+def least_rows(length: int, *, positions: bool, even: int) -> int:
     """Return how many rows a batch of this length (0: it has none) has at least, filled up by repeating.
 
-    >>> [least_rows(length, positions=True, even=False) for length in (0, 5, 16)], least_rows(16, positions=False, even=False)
+    >>> [least_rows(length, positions=True, even=0) for length in (0, 5, 16)], least_rows(16, positions=False, even=0)
     ([16, 4, 2], 16)
     """
     if even and length:
-        return even_rows(length)
+        return even_rows(length, even)
     if not length:
         return ROWS
     return max(LEAST_ROWS, -(-LEAST_ALONE // length)) if positions else LEAST_ALONE
@@ -80,12 +78,13 @@ def groups(
     *,
     most: int,
     workers: int = 1,
-    even: bool = False,
+    even: int = 0,
 ) -> list[Group]:
     """Cut examples into batches of one canonical shape, longest first, so that each of `workers` has some of each.
 
     Whether an example fills its shape counts as shape: a batch without padding has no mask, and takes other kernels. Where
-    batches are `even`, none has more than `even_rows`, and the last one of a shape is to be filled up to it.
+    batches have an `even` number of rows (0: any), none has more than `even_rows`, and the last one of a shape is to be filled
+    up to it.
     """
     apart = defaultdict[tuple[int, bool], list[int]](list)
     for index in indices:
@@ -95,7 +94,7 @@ def groups(
     found = list[Group]()
     for (length, _), members in sorted(apart.items(), reverse=True):
         rows = max(1, min(_TOKENS // length, max(LEAST_ROWS, -(-len(members) // workers))))
-        rows = even_rows(length) if even else rows
+        rows = even_rows(length, even) if even else rows
         found += [Group(np.array(members[i : i + rows]), length) for i in range(0, len(members), rows)]
     return found
 

@@ -76,12 +76,13 @@ def measure(prefix: Prefix, data: Data, depth: int) -> Measured:
     """Run a few examples of all lengths to `depth`, and some of one length, and return what one costs on average."""
     order, most = np.argsort(data.lengths, kind="stable"), prefix.below.most
     spread = np.unique(order[np.linspace(0, len(order) - 1, _EXAMPLES).astype(int)])
-    first = max(0, (len(order) - _EXAMPLES) // 2)
-    middle = order[first : first + _EXAMPLES]
+    full = max(_EXAMPLES, prefix.below.even)  # of a batch that is filled up by repeating all would be paid for
+    first = max(0, (len(order) - full) // 2)
+    middle = order[first : first + full]
     lengths = np.array([canonical_length(int(length), most) for length in data.lengths[order]]) + 1e-9  # of some it is 0
     apart, size = _run(prefix, data, spread, depth=depth)
     together, _ = _run(prefix, data, middle, depth=depth)
-    longer = lengths.mean() / lengths[first : first + _EXAMPLES].mean()
+    longer = lengths.mean() / lengths[first : first + full].mean()
     return Measured(apart, size, min(apart, together * float(longer)))
 
 

@@ -39,13 +39,13 @@ class Data(Protocol):
 class Below(NamedTuple):
     """How tensors are kept: the longest shape, the shelf of each depth that is stored, and a dtype; None is the model's own.
 
-    Where products round by the number of rows, all batches of a shape have as many: they are `even`.
+    Where products round by the number of rows, all batches of a shape have as many: `even`; 0 is any number.
     """
 
     most: int
     shelves: Mapping[int, Shelf]
     dtype: torch.dtype | None = None
-    even: bool = False
+    even: int = 0
 
 
 _IN_MEMORY = 1 << 26

@@ -22,6 +22,7 @@ from thawline.train.draws import Draws
 from thawline.train.masters import Masters
 
 T = TypeVar("T")
+_ROWS_OF_AMX, _ROWS_OF_SEVERAL = 32, 8  # many for its tiles, few where only steps of few rows have several threads inside
 _GAIN = 1.2  # bfloat16 costs casts around every product, so it must win clearly
 
 
@@ -48,10 +49,16 @@ class Device:
         """Whether this process writes files."""
         return bool(self.accelerator.is_main_process)
 
-    @property
-    def rounds_by_rows(self) -> bool:
-        """Whether a matrix product may round a row by how many others there are, however many: with AMX, in bfloat16."""
-        return self.device.type == "cpu" and self.bf16 and bool(torch.cpu.get_capabilities().get("amx_tile"))
+    def even_rows(self, inside: int) -> int:
+        """Return how many rows batches are to have where a product rounds a row by how many others there are; 0: any number.
+
+        That is so on a processor in bfloat16 with AMX, and where several threads are `inside` an operation: they share out
+        sums of few rows, and rows of many.
+        """
+        if self.device.type != "cpu":
+            return 0
+        amx = self.bf16 and bool(torch.cpu.get_capabilities().get("amx_tile"))
+        return _ROWS_OF_AMX if amx else _ROWS_OF_SEVERAL if inside > 1 else 0
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The arithmetic's dtype, as a context."""

@@ -52,17 +52,18 @@ def shares(tensors: Sequence[Tensor], count: int) -> list[list[int]]:
 
 @final
 class Workers:
-    """`count` threads that share a machine's `threads`; with one worker everything runs in the calling thread.
+    """`count` threads that share a machine's `threads`, each with `inside` an operation; one worker is the calling thread.
 
     Until they are closed, that has no more threads inside an operation than each of them.
     """
 
     def __init__(self, count: int = 1, threads: int | None = None) -> None:
         self.count, self.threads = count, threads or torch.get_num_threads()
-        each = max(1, self.threads // count)
-        torch.set_num_threads(each)
+        self.inside = max(1, self.threads // count)
+        torch.set_num_threads(self.inside)
         # The number of threads inside an operation is a setting of the calling thread.
-        self._pool = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(each,)) if count > 1 else None
+        given = {"initializer": torch.set_num_threads, "initargs": (self.inside,)}
+        self._pool = ThreadPoolExecutor(count, **given) if count > 1 else None
 
     def close(self) -> None:
         """End the threads, and leave all of them to the calling one."""
