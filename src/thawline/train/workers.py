@@ -62,8 +62,8 @@ class Workers:
         self.inside = max(1, self.threads // count)
         torch.set_num_threads(self.inside)
         # The number of threads inside an operation is a setting of the calling thread.
-        given = {"initializer": torch.set_num_threads, "initargs": (self.inside,)}
-        self._pool = ThreadPoolExecutor(count, **given) if count > 1 else None
+        setting = torch.set_num_threads, (self.inside,)
+        self._pool = ThreadPoolExecutor(count, "", *setting) if count > 1 else None
 
     def close(self) -> None:
         """End the threads, and leave all of them to the calling one."""
