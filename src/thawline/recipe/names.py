@@ -87,7 +87,8 @@ def unknown(path: str) -> str:
     section, _, key = path.rpartition(".") if path.count(".") < 2 else path.partition(".")
     mapping, _, inner = path.rpartition(".")
     if inner and mapping in MAPPINGS:
-        return f"{path}: {mapping} is one mapping, given whole, as in {mapping}={{{inner}: VALUE}}."
+        whole = f"It is one mapping, given whole: {mapping}={{{inner}: VALUE}}."
+        return f"{path}: there is no such key, did you mean {mapping!r}? {whole}"
     elsewhere = [f"{home}.{key}" for home in sections_of(key)]
     if elsewhere:
         return f"{path}: there is no such key, did you mean {' or '.join(map(repr, elsewhere))}?"
