@@ -1,6 +1,6 @@
 """Spoken digits of a speaker who was not there in training: each of six is left out in turn, with a frozen and a whole model.
 
-usage: speakers.py [--seeds 1] [--strategies head full] [--untimed] [--table]; the model's folder is in $THAWLINE_WHISPER.
+usage: speakers.py [--seeds 1] [--strategies head full …] [--untimed] [--table]; the model's folder is in $THAWLINE_WHISPER.
 Each finished run appends a line to results/speakers.jsonl; what stands there is skipped. `--table` only prints the table.
 `--untimed` is for a machine that does other work: one thread, low priority; such a run counts for quality, not for time.
 """
@@ -23,7 +23,11 @@ from results import SHARED
 
 NAME, DATA = "speakers", "fsdd"
 SPEAKERS = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
-SETTINGS = {"head": {"learning_rate": 1e-3, "epochs": 30}, "full": {"learning_rate": 1e-4, "epochs": 5}}
+SETTINGS = {
+    "head": {"learning_rate": 1e-3, "epochs": 30},
+    "full": {"learning_rate": 1e-4, "epochs": 5},
+    "gradual(full, until=0.5)": {"learning_rate": 1e-4, "epochs": 5},
+}
 """What is trained, and how: a head alone takes higher rates, and an epoch of it costs next to nothing."""
 
 
@@ -82,18 +86,19 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     """Return accuracies in percent, a line for each speaker and their mean, and how the whole model stands to the head."""
     strategies = [strategy for strategy in SETTINGS if any(row["strategy"] == strategy for row in rows)]
     found = {key: 100 * mean(part) for key in _keys(rows) if (part := [r["accuracy"] for r in rows if _key(r) == key])}
-    lines = ["left out   " + "".join(f"{strategy:>8}" for strategy in strategies)]
+    wide = {strategy: max(8, len(strategy) + 2) for strategy in strategies}
+    lines = ["left out   " + "".join(f"{strategy:>{wide[strategy]}}" for strategy in strategies)]
     for speaker in SPEAKERS:
-        cells = (f"{found[speaker, s]:8.2f}" if (speaker, s) in found else "       –" for s in strategies)
+        cells = (f"{found[speaker, s]:{wide[s]}.2f}" if (speaker, s) in found else f"{'–':>{wide[s]}}" for s in strategies)
         lines.append(f"{speaker:11}" + "".join(cells))
     whole = [speaker for speaker in SPEAKERS if all((speaker, strategy) in found for strategy in strategies)]
     if not whole:
         return "\n".join(lines)
     means = {strategy: mean(found[speaker, strategy] for speaker in whole) for strategy in strategies}
-    lines.append(f"mean of {len(whole):<3}" + "".join(f"{means[strategy]:8.2f}" for strategy in strategies))
-    if set(SETTINGS) <= set(means):
-        difference = means["full"] - means["head"]
-        lines.append(f"full minus head: {difference:+.2f} (≥ 0: {'yes' if difference >= 0 else 'no'})")
+    lines.append(f"mean of {len(whole):<3}" + "".join(f"{means[strategy]:{wide[strategy]}.2f}" for strategy in strategies))
+    for strategy in strategies[1:] if "head" in means else ():
+        difference = means[strategy] - means["head"]
+        lines.append(f"{strategy} minus head: {difference:+.2f} (≥ 0: {'yes' if difference >= 0 else 'no'})")
     return "\n".join(lines)
 
 
