@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+from families import folder_of
 from test_training import options, silent, table
 from thawline.run import below
 from thawline.run.api import recipe_for
@@ -56,3 +57,26 @@ def test_a_torn_or_foreign_verdict_is_found_anew(torn: str, cache: Path, verifie
     path.write_text(torn)
     assert cuts(strategy="freeze(2)") == (2,)
     assert len(verified) == 2 and path.read_text() == '{"2": null}'
+
+
+def test_other_batches_are_verified_anew(verified: list[list[int]], monkeypatch: pytest.MonkeyPatch) -> None:
+    cuts(strategy="freeze(2)")
+    cuts(strategy="freeze(2)", max_length=8)
+    monkeypatch.setattr(below, "_padding", lambda prepared: "left")
+    cuts(strategy="freeze(2)")
+    assert len(verified) == 3
+
+
+def test_code_of_a_models_own_counts_and_that_of_libraries_does_not() -> None:
+    own = type("Layer", (torch.nn.Linear,), {"__module__": "transformers_modules.mine.0123abc.modeling"})
+    changed = type("Layer", (torch.nn.Linear,), {"__module__": "transformers_modules.mine.4567def.modeling"})
+    assert len({below._kind(own), below._kind(changed), below._kind(torch.nn.Linear)}) == 3
+    assert below._kind(torch.nn.Linear) == "Linear"
+
+
+def test_narrow_examples_at_the_front_do_not_stand_in_the_way(verified: list[list[int]]) -> None:
+    texts, labels = table()
+    rows = ["a", "", *texts], [*labels[:2], *labels]
+    prepared = prepare(recipe_for(rows, **options(model=str(folder_of("llama")), strategy="freeze(2)")), silent)
+    assert int(prepared.sets["train"].lengths[below._traced(prepared.sets["train"])].min()) >= 3
+    assert below.cuts_of(prepared, assemble(prepared, silent), say=silent) == (2,)

@@ -180,6 +180,19 @@ def test_predict_lines_and_objects_alike(thawline: Thawline, finished: Path) -> 
     assert "empty" in lines.err
 
 
+def test_ids_of_the_lines_own_stay_as_they_are(thawline: Thawline, finished: Path) -> None:
+    for ids in (["r1", "r2"], [7, 8], ["a1-0", "b2-3"]):
+        lines = "".join(json.dumps({"review": text, "id": own}) + "\n" for text, own in zip(("good", "bad"), ids, strict=True))
+        code, out, _ = thawline("predict", finished, "-", stdin=lines.encode())
+        assert code == 0 and [json.loads(line)["id"] for line in out.splitlines()] == list(map(str, ids))
+
+
+def test_a_file_that_is_not_there_is_told_though_answers_are(thawline: Thawline, finished: Path) -> None:
+    Path("answers.csv").write_text("id\n")
+    code, _, err = thawline("predict", finished, "revews.csv", "--output", "answers.csv")
+    assert code == 2 and "There is no file or folder" in err
+
+
 def test_chunks_number_the_lines_they_cannot_read() -> None:
     assert [len(part) for part in chunks([b"a\n"] * 5, ["text"], size=2)] == [2, 2, 1]
     for lines, names, said in [

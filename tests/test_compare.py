@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -199,3 +199,20 @@ def test_other_answers_than_labels(problem: str) -> None:
     assert [one["id"] for one in found["pairs"][0]["better"][:2]] == ["0", "2"]
     low, high = found["runs"][0]["intervals"][found["main"]]
     assert low <= found["runs"][0]["metrics"][found["main"]] <= high
+
+
+def test_only_texts_that_all_runs_generated_are_compared() -> None:
+    rows = [{"id": str(i), "messages": [{"role": "user", "content": "?"}], "label": f"text {i}"} for i in range(30)]
+
+    def model(texts: int, right: int) -> Answered:
+        said = [{"id": str(i), "loss": 1.0, "tokens": 2} for i in range(30)]
+        for i in range(texts):
+            said[i]["text"] = f"text {i}" if i < right else "no"
+        return Answered(rows, cast(list[Prediction], said), "text_generation", ())
+
+    found = compare({"many": model(20, 10), "few": model(10, 10)})
+    assert all(run["metrics"]["exact_match"] == 1.0 for run in found["runs"])
+    for one, other in (("many", "none"), ("none", "many")):
+        runs = {"many": model(20, 10), "none": model(0, 0)}
+        (pair,) = compare({name: runs[name] for name in (one, other)})["pairs"]
+        assert set(pair["differences"]) == {"loss", "perplexity"}

@@ -173,3 +173,18 @@ def test_quotas(counts: list[int], total: int) -> None:
     shares = quotas(high, total, low=np.zeros_like(high), high=high)
     assert shares.sum() == min(total, high.sum())
     assert ((shares >= 0) & (shares <= high)).all()
+
+
+def test_what_is_held_back_for_promises_is_a_sample_of_all(tmp_path: Path) -> None:
+    """Rare classes come into it as often as they come at all, and groups stay together."""
+    names = ["common"] * 300 + [f"rare {i % 40}" for i in range(100)]
+    rows = {"text": [f"text {i}" for i in range(400)], "label": names, "who": [f"w{i % 50}" for i in range(400)]}
+    train = {**rows, "text": [f"other {i}" for i in range(400)]}
+    for split in ("auto", "group(who)"):
+        splits = load({"train": train, "validation": rows}, Options(split=split, calibration_size=0.5), cache=tmp_path).splits
+        held = splits["calibration"]
+        rare = sum(label.startswith("rare") for label in held.column("label").to_pylist()) / len(held)
+        assert 0.15 < rare < 0.35, split
+        if split != "auto":
+            one, other = (set(splits[name].column("who").to_pylist()) for name in ("calibration", "validation"))
+            assert one and other and not one & other

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -106,6 +106,14 @@ def test_a_full_disk_is_the_machines_fault(tmp_path: Path) -> None:
 def test_mixed_predictions_are_caught(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="prediction '2' has"):
         write_predictions([Prediction(id="1", value=1.0), Prediction(id="2", label="a")], tmp_path / "p.csv")
+
+
+def test_generated_texts_need_not_all_have_the_same(tmp_path: Path) -> None:
+    path, last = tmp_path / "p.csv", {"id": "3", "text": "a\r\nb", "loss": 1.0, "tokens": 2}
+    said = [{"id": "1", "loss": 2.5, "tokens": 3}, {"id": "2", "text": ""}, last]
+    assert write_predictions([cast(Prediction, one) for one in said], path) == 3
+    found = list(read_predictions(path))
+    assert found[1:] == said[1:] and {**said[0], "text": ""} == found[0]
 
 
 @pytest.mark.parametrize("name", ["p.txt", "p"])

@@ -1,6 +1,7 @@
 """What stands beside listed mistakes: pictures, sounds, what answers rest on; and mistakes that are no labels."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -56,6 +57,17 @@ def test_words_that_an_answer_rests_on() -> None:
         for word in row["attribution"]["words"]:
             assert row["text"][word["start"] : word["end"]] == word["word"]
     json.dumps(found, allow_nan=False)
+
+
+def test_all_words_of_a_long_text_are_explained_and_those_shown_are_listed() -> None:
+    given, task = answered(), task_of("bert")
+    long = {**given.examples[0], "text": "good " * 25 + "x" * 300 + " bad film"}
+    model = model_of("bert", task)
+    assert explain._of_text(model, task, long)["attribution"]["words"][-1]["word"] == "film"
+    other = replace(given, examples=[long, *given.examples[1:]])
+    explain.explain(found := mistakes(other), other, model, task=task, limit=9)
+    (row,) = (row for row in found["confident"] if row["id"] == long["id"])
+    assert 0 < max(word["end"] for word in row["attribution"]["words"]) < 300
 
 
 def test_each_of_several_labels_is_explained_where_it_is_listed() -> None:

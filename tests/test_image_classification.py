@@ -15,6 +15,7 @@ from PIL import Image
 
 import thawline as tl
 from stored import stored_of
+from test_resume import HEARD, outcome, started, wait_for
 from thawline.data.augment import COLORS, PICTURES
 from thawline.errors import ModelError, RunError, UserError
 from thawline.models.load import load_config, load_model, load_processor, quiet
@@ -22,6 +23,7 @@ from thawline.tasks.base import Fitting
 from thawline.tasks.image_classification import ImageClassification, channels_of
 from thawline.tasks.supervised import Supervised, Views, of_examples
 from thawline.testing import check_task
+from thawline.train.budget import step_seconds
 
 LABELS = ("dark", "light", "striped")
 SIZE = 32
@@ -456,3 +458,34 @@ def test_pictures_without_labels_are_answered_by_name(models: dict[str, str], fo
         picture_of(2).save(tmp_path / "some" / name)
     assert [p["id"] for p in run.predict(str(tmp_path / "some"))] == ["b.png", "deep/a.png"]
     assert [p["id"] for p in run.predict(str(tmp_path / "one.jpg"))] == ["one.jpg"]
+
+
+def test_killed_run_on_pictures_resumes_to_the_same_bytes(models: dict[str, str], folder: Path, tmp_path: Path) -> None:
+    """What an optimiser keeps of convolutions lies in memory as they do, whose channels come last here."""
+    train = {"epochs": 6, "batch_size": 8, "lr": 1e-3, "threads": 1, "seed": 0, "bf16": False, "checkpoint_minutes": 1e-6}
+    seen = {"path": str(folder), "model": models["resnet"], "strategy": "full", "evaluate": {"bootstrap_samples": 10}}
+    process = started(HEARD, tmp_path / "whole", {**seen, "train": train}, lines=10**5)
+    assert process.communicate() and process.returncode == 0
+    process = started(HEARD, tmp_path / "run", {**seen, "train": train}, lines=9)
+    wait_for(tmp_path / "run" / "history.jsonl", 9, process)
+    process.kill()
+    process.communicate()
+    assert not (tmp_path / "run" / "metrics.json").exists()
+    tl.resume(tmp_path / "run", say=lambda text: None, progress=False)
+    assert outcome(tmp_path / "run") == outcome(tmp_path / "whole")
+
+
+def test_a_time_budget_leaves_running_statistics_alone(models: dict[str, str], folder: Path, tmp_path: Path) -> None:
+    said: list[Any] = []
+
+    def measured(learner: Any, gradients: Any, rhythm: Any) -> Any:
+        before = [buffer.clone() for buffer in learner.model.buffers()]
+        spent = step_seconds(learner, gradients, rhythm)
+        said.append(all(map(torch.equal, before, learner.model.buffers())))
+        return spent
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("thawline.run.within.step_seconds", measured)
+        more = {"batch_norm": "batch", "max_minutes": 5, "num_train_epochs": 1}
+        trained(folder, models["resnet"], tmp_path / "run", strategy="full", train=more)
+    assert said == [True]

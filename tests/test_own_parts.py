@@ -1,12 +1,17 @@
 """An optimiser, a schedule and a task named as package.module:object, from the recipe to a finished run."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 import thawline as tl
-from test_training import options, run, silent, table
+from test_training import assembled, options, run, silent, table
 from thawline.errors import UserError
+from thawline.strategies.base import Strategy, strategy
+from thawline.train.optimize import load_state, state_tensors
 
 OWN = {
     "task": "thawline.tasks.text_classification:TextClassification",
@@ -38,3 +43,65 @@ def test_what_is_wrong_is_told_before_anything_is_read(tmp_path: Path, more: dic
     with pytest.raises(UserError, match=said):
         tl.finetune(table(), say=silent, progress=False, output=str(tmp_path / "run"), **options(**more))
     assert not (tmp_path / "run").exists()
+
+
+class Counting(torch.optim.Optimizer):
+    """Keeps something beside its groups, and counts in them, as many optimisers do."""
+
+    def __init__(self, params: Any, lr: float = 1e-3, decay: float = 0.5) -> None:
+        super().__init__(params, {"lr": lr, "decay": decay, "k": 0})
+        self.most = 3
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:
+        for group in self.param_groups:
+            group["k"] = min(self.most, group["k"] + 1)
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    parameter.add_(parameter.grad, alpha=-group["lr"] * group["decay"] ** group["k"])
+
+
+def test_an_optimiser_keeps_what_it_counts_in_its_groups_and_over_a_resume(tmp_path: Path) -> None:
+    def learner() -> Any:
+        return assembled(tmp_path, optim="test_own_parts:Counting")[2].learner
+
+    one = learner()
+    one.open(0)
+    for step in range(2):
+        for master in one.masters.now:
+            master.grad = torch.ones_like(master)
+        one.step(step, 1.0)
+    assert {group["k"] for group in one.optimizer.param_groups} == {2}
+    other = learner()
+    load_state(other.optimizer, state_tensors(one.optimizer))
+    assert {(group["k"], type(group["k"])) for group in other.optimizer.param_groups} == {(2, int)}
+
+
+def headward(groups: Any, progress: float) -> frozenset[int]:
+    """All of it at first, then the head alone: the line moves up again."""
+    stages = [group.stage for group in groups]
+    return frozenset(stages if 0.2 <= progress < 0.6 else [max(stages)])
+
+
+def headward_again() -> Strategy:
+    """Train the head, then everything, then the head."""
+    return strategy("full")._replace(spec="test_own_parts:headward_again", active=headward)
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_what_has_learned_and_is_frozen_again_is_computed_anew(tmp_path: Path, stored: bool, monkeypatch: Any) -> None:
+    """Nothing that is of earlier weights is read, and nothing that later runs read is of other weights than theirs."""
+    monkeypatch.setenv("THAWLINE_CACHE", str(tmp_path / "cache"))
+    plain: dict[str, Any] = {"strategy": "test_own_parts:headward_again", "epochs": 5, "lr": 3e-3}
+    plain |= {"regularize": ["dropout(0.0)"], "load_best_model_at_end": False}
+    run(tmp_path / "run", store={"features": stored}, **plain)
+    monkeypatch.setattr("thawline.run.carry_out.cuts_of", lambda *given, **more: ())
+    run(tmp_path / "in place", store={"features": False}, **plain)
+    one, other = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("run", "in place"))
+    assert max(float((one[name] - other[name]).abs().max()) for name in one) < 1e-4
+    monkeypatch.undo()
+    monkeypatch.setenv("THAWLINE_CACHE", str(tmp_path / "cache"))
+    run(tmp_path / "after", strategy="head", store={"features": stored}, epochs=1)
+    run(tmp_path / "fresh", strategy="head", store={"features": False}, epochs=1)
+    first, second = ((tmp_path / name / "model" / "model.safetensors").read_bytes() for name in ("after", "fresh"))
+    assert first == second

@@ -20,7 +20,7 @@ from thawline.thaw.cost import Measured, outlook
 from thawline.thaw.prefix import Below, Prefix
 from thawline.thaw.replay import Replay
 from thawline.thaw.replicas import Replicas
-from thawline.thaw.store import Bandwidth
+from thawline.thaw.store import Bandwidth, StoreError
 from thawline.train.gradients import Gradients
 
 STORED = {"features": True}
@@ -122,6 +122,17 @@ def test_no_room_is_told_and_not_fatal(tmp_path: Path) -> None:
     more = options(strategy="head", epochs=1, store={"features": True, "max_gb": 1e-6})
     tl.finetune(table(), say=told.append, progress=False, output=str(tmp_path / "run"), **more)
     assert any("not stored" in line and "room" in line for line in told)
+
+
+def test_a_disk_that_cannot_be_measured_is_told_and_not_fatal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(folder: Path) -> Bandwidth:
+        raise StoreError("There is no room.")
+
+    told: list[str] = []
+    monkeypatch.setattr("thawline.run.keeper._speed", full)
+    more = options(strategy="adaptive(full, after=0.2, change=1)", epochs=3, store={"features": "auto"})
+    tl.finetune(table(), say=told.append, progress=False, output=str(tmp_path / "run"), **more)
+    assert "warning: There is no room. Nothing of the frozen part is stored: it is computed anew each time." in told
 
 
 def test_what_would_lose_is_not_stored(tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

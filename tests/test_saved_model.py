@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -10,9 +11,11 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save
 
 import thawline as tl
 from families import FAMILIES, LABELS, SENTENCES, folder_of
+from thawline.errors import ModelError, RunError
 from thawline.run.folder import RunFolder
 from thawline.run.predictor import SavedModel
 from thawline.types import Prediction
@@ -186,3 +189,39 @@ def test_batches_side_by_side_answer_as_one_after_the_other(trained: Trained) ->
         assert torch.get_num_threads() == threads
     torch.set_num_threads(before)
     assert found[0] == found[1]
+
+
+CODE = """
+from transformers import BertConfig, BertForSequenceClassification
+class MineConfig(BertConfig):
+    model_type = "mine"
+class MineModel(BertForSequenceClassification):
+    config_class = MineConfig
+    def forward(self, *given, **more):
+        found = super().forward(*given, **more)
+        found.logits = 3 * found.logits
+        return found
+"""
+
+
+def test_a_model_with_code_of_its_own_is_measured_and_answers_by_that_code(tmp_path: Path) -> None:
+    shutil.copytree(folder_of("bert"), mine := tmp_path / "mine")
+    config = json.loads((mine / "config.json").read_text())
+    classes = {"AutoConfig": "modeling_mine.MineConfig", "AutoModelForSequenceClassification": "modeling_mine.MineModel"}
+    (mine / "config.json").write_text(json.dumps({**config, "model_type": "mine", "auto_map": classes}))
+    (mine / "modeling_mine.py").write_text(CODE)
+    rows = {"text": TEXTS, "label": [LABELS[i % 3] for i in range(len(TEXTS))]}
+    plain: dict[str, Any] = {"say": lambda text: None, "progress": False, "max_steps": 2, "bf16": False}
+    with pytest.raises(ModelError, match=r"model\.trust_remote_code=true"):
+        tl.finetune(rows, model=str(mine), output=str(tmp_path / "refused"), **plain)
+    trusted = {"name": str(mine), "trust_remote_code": True}
+    run = tl.finetune(rows, model=trusted, output=str(tmp_path / "run"), **plain)
+    assert type(run.model.model).__name__ == "MineModel" and len(run.predict(NEW)) == len(NEW)
+    (run.folder / "model" / "model.safetensors").write_bytes(_without_head(run.folder / "model" / "model.safetensors"))
+    with pytest.raises(RunError, match=r"lacks 2 of the model's weights, classifier\.bias among them"):
+        SavedModel(RunFolder(run.folder))
+
+
+def _without_head(path: Path) -> bytes:
+    kept = {name: tensor for name, tensor in load_file(path).items() if not name.startswith("classifier")}
+    return save(kept, metadata={"format": "pt"})

@@ -490,3 +490,15 @@ def test_cost_of_an_entry_and_of_reading(store: Store) -> None:
     for _ in range(10):
         shelf.read(wanted)
     assert (time.perf_counter() - start) / 10 < 0.01, "0.4 ms on a quiet machine"
+
+
+def test_a_file_that_another_process_evicts_first_makes_room_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, one = capped(tmp_path)
+
+    def beaten(paths: Any) -> int:
+        for path in list(paths):
+            path.unlink()
+        return 0  # as where each was gone already
+
+    monkeypatch.setattr("thawline.thaw.store.remove", beaten)
+    assert store.make_room(one // 2) >= one // 2

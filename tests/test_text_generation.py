@@ -308,6 +308,18 @@ def test_strategies_come_to_the_same_with_and_without_a_store(tmp_path: Path, st
     assert stored[1] == [] and bool(stored[0]) == (strategy != "layerwise(full)")
 
 
+def test_options_that_cannot_be_saved_and_metrics_that_are_not_there_are_told_before_training(tmp_path: Path) -> None:
+    path = chats(tmp_path)
+    before = set(tmp_path.iterdir())
+    with pytest.raises(UserError, match=r"task\.options\.generation: .*temperature.*do_sample: true"):
+        train(path, task={"options": {"generation": {"temperature": 0.7}}})
+    with pytest.raises(UserError, match=r"no rouge_l, since no text is generated then; .*generate_in_training: 100"):
+        train(path, train={"metric": "rouge_l"})
+    assert set(tmp_path.iterdir()) == before
+    asked = {"options": {"generation": {"temperature": 0.7, "do_sample": True}, "generate": 2, "generate_in_training": 2}}
+    assert "rouge_l" in train(path, task=asked, train={"metric": "rouge_l"}).metrics["test"]
+
+
 def test_a_packed_run_comes_to_about_the_same(tmp_path: Path) -> None:
     path = chats(tmp_path, 40)
     runs = [train(path, task={"options": {"packing": packed, "generate": 0}}, strategy="freeze(1)") for packed in (True, False)]

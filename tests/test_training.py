@@ -345,3 +345,88 @@ def test_threads_are_given_back(tmp_path: Path) -> None:
         assert torch.get_num_threads() == 2, "what follows the training has one thread left"
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("what", ["plan", "features", "fault"])
+def test_threads_are_given_back_by_what_trains_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    monkeypatch.setattr("thawline.run.carry_out.Job._foresight", None)
+    try:
+        if what == "plan":
+            monkeypatch.undo()
+            tl.plan(table(), say=silent, **options())
+        elif what == "features":
+            tl.features(str(folder_of("bert")), table()[0], say=silent, progress=False)
+        else:
+            with pytest.raises(TypeError):
+                run(tmp_path / "run", epochs=1)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_trials_report_each_below_its_own_folder(tmp_path: Path) -> None:
+    run(tmp_path / "run", epochs=1, report_to=["tensorboard"], vary={"lr": [1e-3, 1e-4]})
+    found = {path.relative_to(tmp_path / "run").parts[:2]: path for path in (tmp_path / "run").rglob("events.out.tfevents*")
+             if b"step/loss" in path.read_bytes()}  # fmt: skip
+    assert set(found) == {("trials", "001"), ("trials", "002")}
+    counts = {place: path.read_bytes().count(b"step/loss") for place, path in found.items()}
+    steps = json.loads((tmp_path / "run" / "trials" / "001" / "plan.json").read_text())["steps"]
+    assert set(counts.values()) == {steps}
+
+
+def test_metrics_that_training_does_not_have_are_refused_before_it(tmp_path: Path) -> None:
+    with pytest.raises(tl_errors().RecipeError, match="have no accuracy_top5, since there are no more than 5 labels"):
+        run(tmp_path / "run", metric="accuracy_top5")
+    assert not (tmp_path / "run").exists()
+
+
+def test_history_goes_on_after_a_line_that_was_torn_off(tmp_path: Path) -> None:
+    path = tmp_path / "history.jsonl"
+    path.write_text('{"kind": "step", "step": 1}\n{"kind": "step", "step": 2}\n{"kind": "st')
+    observe.history(path, 1)(Moment("step", 2, 9, {"loss": 1.0}))
+    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2]
+
+
+def test_tensors_are_dealt_to_no_more_threads_than_there_are_tensors() -> None:
+    from thawline.train.workers import shares
+
+    assert shares([torch.empty(1 << 20), torch.empty(1 << 20)], 8) == [[0], [1]]
+    assert shares([], 8) == [[]]
+
+
+def test_gradients_that_share_memory_are_summed_each_for_itself() -> None:
+    model = nn.ParameterDict({name: nn.Parameter(torch.zeros(size)) for name, size in (("a", 4), ("b", 4), ("c", 2))})
+    masters = Masters(model)
+    masters.open({"a", "b", "c"})
+    for _ in range(2):  # as a sum of two parameters hands both one tensor back
+        gradient = torch.ones(4)
+        masters.add([gradient, gradient, gradient[:2]])
+    assert [float(master.grad.sum()) for master in masters.now if master.grad is not None] == [8.0, 8.0, 4.0]
+
+
+@pytest.mark.parametrize("name", ["adamw", "adam", "sgd"])
+def test_state_comes_back_lying_as_the_weights_do(name: str) -> None:
+    """Fused optimisers go through weights and state as they lie in memory: one laid out otherwise would be mixed up."""
+    from thawline.strategies.base import Group
+    from thawline.train.optimize import Optimization, load_state, state_tensors
+
+    def made() -> tuple[torch.optim.Optimizer, nn.Parameter]:
+        torch.manual_seed(0)
+        weight = nn.Parameter(torch.randn(8, 6, 3, 3).to(memory_format=torch.channels_last))
+        return Optimization(name, learning_rate=0.1).build({"w": weight}, (Group(0, ("w",)),)), weight
+
+    def step(optimizer: torch.optim.Optimizer, weight: nn.Parameter, seed: int) -> None:
+        torch.manual_seed(seed)
+        weight.grad = torch.randn(8, 6, 3, 3).to(memory_format=torch.channels_last)
+        optimizer.step()
+
+    (one, weight), (other, resumed) = made(), made()
+    step(one, weight, 1)
+    with torch.no_grad():
+        resumed.copy_(weight)
+    load_state(other, state_tensors(one))
+    step(one, weight, 2)
+    step(other, resumed, 2)
+    assert torch.equal(weight, resumed)

@@ -194,6 +194,11 @@ def train_again(trial: Path, folder: Path) -> Path:
     return tl.finetune(trial / "recipe.yaml", say=silent, progress=False, output=str(folder)).folder
 
 
+def test_how_a_step_is_cut_does_not_vary() -> None:
+    with pytest.raises(RecipeError, match=r"changes nothing that is learned; expected vary\.batch_size"):
+        trials_of(recipe_from({"data": "x.csv", "train": {"batch_size": 32}, "vary": {"accumulation": [1, 2]}}))
+
+
 def test_the_best_is_the_run(varied: Path, tmp_path: Path) -> None:
     found = read(varied / "trials.json")
     best = varied / "trials" / found["best"]

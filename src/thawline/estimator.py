@@ -153,7 +153,9 @@ class TextClassifier(ClassifierMixin, _TextEstimator):  # type: ignore[misc]
             known = dict(zip(classes.tolist(), names, strict=True))
             weights = {known.get(key, key): weight for key, weight in weights.items()}
         problem = _SINGLE if "label" in labels else _SEVERAL
-        self._fine_tune({**table, **labels, **_weight(sample_weight)}, problem, class_weights=weights)
+        # With several labels `predict` says yes from 0.5 on, so that no other thresholds are fitted to be measured by.
+        held: dict[str, Any] = {} if problem == _SINGLE else {"data.calibration_size": 0.0}
+        self._fine_tune({**table, **labels, **_weight(sample_weight)}, problem, class_weights=weights, **held)
         self.classes_, self._names = classes, names
         return self
 

@@ -48,7 +48,7 @@ def result(*parts: RenderableType) -> None:
     console = _Console(file=sys.stdout, highlight=False)
     if not console.is_terminal:
         console.width = _WIDTH
-    console.print(*parts, sep="\n")
+    console.print(*(Text(part) if isinstance(part, str) else part for part in parts), sep="\n")
 
 
 def metrics(found: Mapping[str, Any], name: str, *, problem: str, folder: Path) -> None:
@@ -163,7 +163,7 @@ def progress(what: str, total: int | None, *, bar: bool = True) -> Iterator[Call
     """
     console = _stderr()
     columns = (
-        TextColumn(what),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -173,7 +173,7 @@ def progress(what: str, total: int | None, *, bar: bool = True) -> Iterator[Call
     options: dict[str, Any] = {"console": console, "disable": not (bar and console.is_terminal), "transient": True}
     # rich would send what is printed on stdout to the bar's console, and a program waits for it on stdout.
     with Progress(*columns, **options, redirect_stdout=False) as shown:
-        task, start, said = shown.add_task("", total=total), time.monotonic(), time.monotonic()
+        task, start, said = shown.add_task(what, total=total), time.monotonic(), time.monotonic()
 
         def told(done: int) -> None:
             nonlocal said

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _CHUNK = 1024  # lines answered together: enough for batches of like length, few enough to be answered soon
 Row = dict[str, Any]
+_MADE = re.compile(r"[0-9a-f]+-\d+")
+"""An id that was made of a text's content."""
 
 
 def write_answers(folder: Path, file: str, output: Path | None) -> None:
@@ -32,7 +34,7 @@ def write_answers(folder: Path, file: str, output: Path | None) -> None:
             sys.stdout.reconfigure(encoding="utf-8")
         write_jsonl(sys.stdout, _answers(folder, file, bar=not sys.stdout.isatty()))
         return
-    if file != "-" and output.exists() and output.samefile(file):
+    if file != "-" and output.exists() and Path(file).exists() and output.samefile(file):
         raise UserError(f"--output {output} is the file that is read, and it would be overwritten; give another name.")
     count = write_predictions(_answers(folder, file, bar=True), output)
     say(f"{count:,} predictions are in {output}.")
@@ -57,9 +59,10 @@ def _of_lines(run: Run, lines: Iterable[bytes], told: Callable[[int], None]) -> 
     names = [data.text] if isinstance(data.text, str) else data.text or ["text"]
     say_once, number, done = _once(), _Numbers(), 0
     for rows in chunks(lines, names):
-        own = any(data.id in row for row in rows)
+        own = {str(row[name]) for row in rows for name in (data.id, "id") if name in row}
         for prediction in run.stream(run.examples(rows, say=say_once)):
-            yield prediction if own else {**prediction, "id": number(prediction["id"])}
+            made = prediction["id"] not in own and _MADE.fullmatch(prediction["id"])
+            yield {**prediction, "id": number(prediction["id"])} if made else prediction
         done += len(rows)
         told(done)
 

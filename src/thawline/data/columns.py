@@ -173,7 +173,7 @@ def _labels(source: Source, found: Sequence[str], asked: str | None) -> Read:
     if len(found) > 1:
         if problem not in (None, labelling.MULTI):
             raise DataError(
-                f"data.label names {len(found)} columns, which is for several labels at once; data.problem says {problem}."
+                f"data.label names {len(found)} columns, which is for several labels at once; task.problem says {problem}."
             )
         return Form(labelling.MULTI), tuple(found), f"{len(found)} columns of 0 and 1: several labels at once"
     name = found[0]

@@ -68,9 +68,12 @@ def held_back(parts: Parts, columns: Columns, options: Options) -> tuple[Parts, 
     part, labelled = parts.get("validation"), columns.problem in (labelling.SINGLE, labelling.MULTI)
     if not labelled or not options.calibration_size or part is None or len(part) < LEAST_VALIDATION:
         return parts, []
-    method = "stratified" if columns.problem == labelling.SINGLE else "random"
-    sizes = {"calibration": options.calibration_size}
-    positions, _ = splitting.make(part, method, sizes, classes=strata_of(columns), seed=options.seed)
+    # Drawn as it comes, so that it is a sample of what will be asked: shares of classes would leave the rare ones out.
+    method = options.split if options.split.startswith("group(") else "random"
+    try:
+        positions, _ = splitting.make(part, method, {"calibration": options.calibration_size}, seed=options.seed)
+    except DataError as error:
+        return parts, [Finding("note", "split", f"calibration: nothing of validation is held back for it: {error}")]
     text = f"calibration: {len(positions['calibration'])} of {len(part)} rows of validation, {method}; they choose nothing"
     held = {"validation": part.select(positions["train"]), "calibration": part.select(positions["calibration"])}
     return {**parts, **held}, [Finding("note", "split", text)]

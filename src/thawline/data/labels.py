@@ -55,7 +55,7 @@ def recognise(values: pa.ChunkedArray, name: str, problem: str | None) -> tuple[
     """Return how the values of the label column `name` are to be read, and the sentence that says so."""
     if _is_list(values.type):
         if problem not in (None, MULTI):
-            raise DataError(f"Column {name!r} holds lists of labels, which {problem} has no use for; leave data.problem out.")
+            raise DataError(f"Column {name!r} holds lists of labels, which {problem} has no use for; leave task.problem out.")
         return Form(MULTI), f"{name!r} holds lists: several labels at once"
     if pa.types.is_nested(values.type):
         raise DataError(f"Column {name!r} holds {values.type}; expected a class, a number, or a list of classes in each row.")
@@ -89,7 +89,7 @@ def _one_value(distinct: pa.Array, name: str, problem: str | None, *, is_float: 
     dotted = whole and (is_float or bool(pc.any(pc.match_substring_regex(numbers, r"[.eE]")).as_py()))
     return Form(
         SINGLE, whole=dotted
-    ), f"{name!r} holds {count} distinct whole numbers: classes (data.problem=regression makes them numbers)"
+    ), f"{name!r} holds {count} distinct whole numbers: classes (task.problem=regression makes them numbers)"
 
 
 def canonical(values: pa.ChunkedArray, form: Form, *, name: str, split: str) -> pa.ChunkedArray:

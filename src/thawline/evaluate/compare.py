@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
@@ -15,6 +16,7 @@ from thawline.evaluate.intervals import LEVEL, bootstrap, collapse
 from thawline.evaluate.metrics import GREATER, METRICS, main_metric
 from thawline.evaluate.resample import Array, Sums
 from thawline.evaluate.same_examples import same_examples
+from thawline.types import Prediction
 
 _PER_PAIR = 100  # resamples for each pair, so that a p value can be small enough to stand Holm's correction
 
@@ -40,7 +42,7 @@ def compare(
     """
     if len(runs) < 2:
         raise DataError(f"There is nothing to compare {', '.join(runs) or 'it'} with; expected two runs or more.")
-    aligned = same_examples(runs)
+    aligned = _written_by_all(same_examples(runs))
     first = next(iter(aligned.values()))
     main = main or main_metric(first.problem)
     values = {name: METRICS[first.problem](first.true, one.predicted) for name, one in aligned.items()}
@@ -66,6 +68,22 @@ def compare(
         ],
         "pairs": pairs,
         "ranking": _ranking(values, pairs, main),
+    }
+
+
+def _written_by_all(aligned: Mapping[str, Answered]) -> Mapping[str, Answered]:
+    """Leave out generated texts that not every run has: one writes as many as it is told to, and only like is compared."""
+    rows = list(zip(*(one.predictions for one in aligned.values()), strict=True))
+    apart = [len({"text" in one for one in row}) > 1 for row in rows]
+    if not any(apart):
+        return aligned
+
+    def without(prediction: Prediction) -> Prediction:
+        return {key: value for key, value in prediction.items() if key != "text"}  # type: ignore[return-value]
+
+    return {
+        name: replace(one, predictions=[without(p) if gone else p for p, gone in zip(one.predictions, apart, strict=True)])
+        for name, one in aligned.items()
     }
 
 

@@ -53,7 +53,9 @@ def curves(answered: Answered, *, samples: int = DRAWS, seed: int = 0) -> dict[s
 def _with_intervals(result: dict[str, Any], answered: Answered, *, samples: int, seed: int) -> list[str]:
     """Put intervals beside the areas of a result; return what is to be said where that would take too long."""
     decisions = len(answered) * len(answered.labels) * (2 if "micro" in result else 1)
-    result["draws"] = samples if decisions <= MOST else None
+    result["draws"] = samples if samples and decisions <= MOST else None
+    if not samples:
+        return []
     if decisions > MOST:
         return [f"The areas have no intervals: to draw {decisions:,} scores anew would take too long (over {MOST:,})."]
     found = area_intervals(answered, micro="micro" in result, samples=samples, seed=seed)

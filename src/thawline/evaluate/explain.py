@@ -89,8 +89,16 @@ def _attribute(
             except (ThawlineError, ValueError, RuntimeError) as reason:  # no words, a sound of no length
                 done[key] = {}
                 reasons.add(str(reason))
-        row |= done.get(key, {})
+        row |= _markable(done.get(key, {}))
     found["notes"] += [f"What some answers rest on is not known: {reason}" for reason in sorted(reasons)]
+
+
+def _markable(said: dict[str, Any]) -> dict[str, Any]:
+    """Leave out the words that a row does not show: they cannot be marked."""
+    attribution = said.get("attribution", {})
+    if "words" not in attribution:
+        return said
+    return {**said, "attribution": {**attribution, "words": [word for word in attribution["words"] if word["end"] < SHOWN]}}
 
 
 def _asked(found: dict[str, Any], answered: Answered, place: Mapping[str, int]) -> Iterable[Asked]:
@@ -184,11 +192,7 @@ def _of_text(model: Any, task: Any, example: Example, *, target: int | None = No
     pair = example.get("text_pair")
     texts = example["text"] if pair is None else (example["text"], pair)
     found = attribute(model, task.tokenizer, texts, target=target, max_length=task.max_length)
-    words = [
-        {**word, "contribution": round(word["contribution"], _DIGITS)}
-        for word in found["words"]
-        if word["end"] < SHOWN  # what is not shown cannot be marked
-    ]
+    words = [{**word, "contribution": round(word["contribution"], _DIGITS)} for word in found["words"]]
     return {"attribution": {**_said(found), "words": words}}
 
 

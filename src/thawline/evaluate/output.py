@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import re
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
@@ -19,14 +20,17 @@ from thawline.errors import MachineError, UserError
 from thawline.types import Prediction
 
 _SCORE = "score:"
+_MEASURED = {"loss", "tokens"}
+_GENERATED = {"id", "text", *_MEASURED}
 
 
 def write_predictions(predictions: Iterable[Prediction], path: Path) -> int:
     """Write predictions to `path`, one at a time, and return how many they were.
 
     A `.jsonl` file has one prediction a line. A `.csv` file has the columns `id`, then `label`, `labels` (joined by "|"; a "|"
-    or "\\" of a label is written after a "\\") or `value`, then `score` and `score:<label>`. `path` appears only when all is
-    written. Raises UserError for another suffix, MachineError where the disk is full.
+    or "\\" of a label is written after a "\\") or `value`, then `score` and `score:<label>`; of texts `text`, `loss` and
+    `tokens`, empty where there are none. `path` appears only when all is written. Raises UserError for another suffix,
+    MachineError where the disk is full.
     """
     write = _format(path)[0]
     with _aside(path) as stream:
@@ -91,6 +95,8 @@ def _write_csv(stream: TextIO, predictions: Iterable[Prediction]) -> int:
     # Lines end in \r\n (RFC 4180): with \n alone the csv module leaves a \r inside a label unquoted.
     rows = map(_flat, predictions)
     first = next(rows, {"id": None})
+    if first.keys() <= _GENERATED and first["id"] is not None:
+        return _write_generated(stream, chain([first], rows))
     writer = csv.DictWriter(stream, list(first), lineterminator="\r\n")
     writer.writeheader()
     if first["id"] is None:
@@ -100,6 +106,22 @@ def _write_csv(stream: TextIO, predictions: Iterable[Prediction]) -> int:
         assert row.keys() == first.keys(), f"prediction {row['id']!r} has {list(row)}, the first had {list(first)}"
         writer.writerow(row)
         count += 1
+    return count
+
+
+def _write_generated(stream: TextIO, rows: Iterable[dict[str, Any]]) -> int:
+    """Write what is generated: an answer has a loss, and a text, where there was something to measure and room to write."""
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as aside:  # the columns are known when all rows are
+        names, count = dict[str, None](), 0
+        for row in rows:
+            assert row.keys() <= _GENERATED, f"prediction {row['id']!r} has {list(row)}, others are of generated texts"
+            names |= dict.fromkeys(row)
+            aside.write(json.dumps(row) + "\n")
+            count += 1
+        aside.seek(0)
+        writer = csv.DictWriter(stream, list(names), lineterminator="\r\n")
+        writer.writeheader()
+        writer.writerows(map(json.loads, aside))
     return count
 
 
@@ -121,7 +143,7 @@ def _read_csv(stream: TextIO) -> Iterator[Prediction]:
         for key, text in row.items():
             if key.startswith(_SCORE):
                 prediction.setdefault("scores", {})[key.removeprefix(_SCORE)] = float(text)
-            else:
+            elif text or key not in _MEASURED:
                 prediction[key] = _VALUE.get(key, str)(text)
         yield cast(Prediction, prediction)
 
@@ -131,7 +153,7 @@ def _split(text: str) -> list[str]:
 
 
 _LISTS: dict[str, Callable[[str], Any]] = {"labels": _split, "tags": json.loads, "spans": json.loads}
-_VALUE: dict[str, Callable[[str], Any]] = {"score": float, "value": float, **_LISTS}
+_VALUE: dict[str, Callable[[str], Any]] = {"score": float, "value": float, "loss": float, "tokens": int, **_LISTS}
 _Write = Callable[[TextIO, Iterable[Prediction]], int]
 _Read = Callable[[TextIO], Iterator[Prediction]]
 _FORMATS: dict[str, tuple[_Write, _Read]] = {".jsonl": (write_jsonl, _read_jsonl), ".csv": (_write_csv, _read_csv)}

@@ -101,6 +101,12 @@ def _decoded(
             told(done)
 
 
+def _on(device: torch.device, batch: Batch) -> Batch:
+    """Return a batch with what a loss reads on the device that the outputs are on."""
+    targets = None if batch.targets is None else batch.targets.to(device)
+    return replace(batch, targets=targets, weights=batch.weights.to(device))
+
+
 def _keep(found: list[Prediction | None], indices: np.ndarray, predictions: Sequence[Prediction]) -> None:
     for index, prediction in zip(indices, predictions, strict=True):
         found[index] = prediction
@@ -123,11 +129,11 @@ def measure(model: nn.Module, data: Supervised, *, batch_size: int = 64, **optio
     """
     assert data.targets is not None, "only labelled data can be measured"
     found: list[Prediction | None] = [None] * len(data)
-    total = weight = 0.0
+    total, weight, device = 0.0, 0.0, next(model.parameters()).device
     most = data.task.answered_in_training
     answered = None if most is None else spread([target is not None for target in data.targets], most)
     for indices, batch, output, predictions in _decoded(model, data, answered, batch_size=batch_size, **options):
-        loss = data.task.loss(output, batch)
+        loss = data.task.loss(output, _on(device, batch))
         total, weight = total + float(loss.total), weight + float(loss.weight)
         _keep(found, indices, predictions)
     answers = data.task.answers(_by_example(data, found))

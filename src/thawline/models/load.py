@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 import transformers
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
 from thawline.errors import MachineError, ModelError, did_you_mean
@@ -165,7 +166,7 @@ def _plainly(name: str, load: Callable[[], Any]) -> Any:
             return load()
     except MemoryError as error:
         raise MachineError(f"There is not enough memory to load {name}.") from error
-    except (OSError, ValueError, KeyError, ImportError, TypeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, ImportError, TypeError, SafetensorError, StrictDataclassError) as error:
         raise ModelError(_reason(name, error)) from error
 
 

@@ -36,13 +36,14 @@ class Rows:
         if self._padding is not None:
             at = int(place[self._padding])
             self.module.padding_idx = at if at >= 0 else len(rows) - 1
+        place = place.to(self.whole.device)
         self._hook = self.module.register_forward_pre_hook(lambda _, arguments: (place[arguments[0]], *arguments[1:]))
 
     def widen(self) -> None:
         """Give the model its whole table again, with what the rows have learned."""
         rows = self.module.weight.detach().to(self.whole.dtype)
         with torch.no_grad():
-            untouched = torch.ones(len(self.whole), dtype=torch.bool)
+            untouched = torch.ones(len(self.whole), dtype=torch.bool, device=self.whole.device)
             untouched[self._used] = False
             if (factor := float(rows[-1, 0])) != 1.0:
                 self.whole.mul_(torch.where(untouched, factor, 1.0).unsqueeze(1))

@@ -104,7 +104,9 @@ class Data(_Section):
     fold: Steps | None = Field(default=None, description="the fold to leave out, 1 to data.folds; 0: none; null: each in turn")
     seed: Seed | None = Field(default=None, description="the seed of made splits, folds and samples; null: train.seed")
     augment: Augmentations = Field(default=[], description="how training examples are changed at random: flip, crop(0.7), ...")
-    drop_duplicates: Flag = Field(default=False, description="keep one of several examples with the same text and label")
+    drop_duplicates: Flag = Field(
+        default=False, description="keep one of several examples with the same text, picture or sound"
+    )
     max_train_samples: Count | None = Field(default=None, description="train on at most so many examples, drawn by data.seed")
     max_eval_samples: Count | None = Field(default=None, description="evaluate on at most so many examples a split")
     max_length: Count | None = Field(default=None, description="tokens after which a text is cut; null: the model's limit")

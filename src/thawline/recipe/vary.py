@@ -15,6 +15,7 @@ from thawline.recipe.schema import Recipe
 MOST = 999
 SEED, FOLD = "train.seed", "data.fold"
 """What `train.seeds` and `data.folds` vary: trials that differ in one of these alone say how far results differ by chance."""
+_PARTS = "train.gradient_accumulation_steps"
 _SAME_EXAMPLES = ("data.max_length", "data.augment")
 
 
@@ -108,6 +109,8 @@ def _at_odds(recipe: Recipe, grid: dict[str, list[Any]]) -> Iterator[str]:
     """What cannot stand beside train.seeds or data.folds."""
     if recipe.train.seeds and SEED in recipe.vary:
         yield f"train.seeds: stands beside vary.{SEED}; expected one of the two; leave one out."
+    if _PARTS in grid:
+        yield f"vary.{_PARTS}: says how a step is cut, which changes nothing that is learned; expected vary.batch_size."
     if FOLD in grid:
         if SEED in grid:
             which = "train.seeds" if recipe.train.seeds else f"vary.{SEED}"

@@ -50,12 +50,16 @@ def _learning(facts: RunFacts) -> Iterator[Sentence]:
 
 def _baseline(facts: RunFacts) -> Iterator[Sentence]:
     main = main_of(facts)
-    for entry in facts.section.get("baseline", {}).values():
+    for name, entry in facts.section.get("baseline", {}).items():
         low, high = entry.get(f"{main}_difference_ci95") or (None, None)
         if low is None or high is None or main is None:
             continue
         worse = high < 0 if greater(main) else low > 0
-        if worse:
+        if name == "before":
+            if low <= 0 <= high or worse:
+                did = "has made it worse" if worse else "may have changed nothing"
+                yield [f"Training {did}: the model before it is as good. Try another train.learning_rate, or more examples."]
+        elif worse:
             yield ["Do not use it yet: the cheap baseline is better. Train longer or with a higher train.learning_rate, take "
                    "another model, or use the baseline."]  # fmt: skip
         elif low <= 0 <= high:

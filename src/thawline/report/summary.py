@@ -115,15 +115,16 @@ def _beside(facts: RunFacts, name: str, metrics: Sequence[str]) -> Sentence:
         key = f"{base}.{metric}_difference"
         low, high = (Num(end, "+.3f", f"{key}_ci95.{place}") for place, end in enumerate(ends))
         said += [f" In {metric_name(metric)} the difference is ", Num(difference, "+.3f", key)]
-        said += [" (95 % interval ", low, " to ", high, "): ", Strong(_verdict(metric, ends)), "."]
+        said += [" (95 % interval ", low, " to ", high, "): ", Strong(_verdict(name, metric, ends)), "."]
     return said
 
 
-def _verdict(metric: str, ends: Sequence[float]) -> str:
+def _verdict(baseline: str, metric: str, ends: Sequence[float]) -> str:
     if ends[0] <= 0 <= ends[1]:
         return "these examples do not show which is better"
-    better = (ends[0] > 0) == greater(metric)
-    return "the model is better" if better else "the baseline is better, at a fraction of the cost"
+    if (ends[0] > 0) == greater(metric):
+        return "the model is better"
+    return "training has made it worse" if baseline == "before" else "the baseline is better, at a fraction of the cost"
 
 
 def _warnings(facts: RunFacts) -> Iterator[Sentence]:

@@ -35,7 +35,11 @@ NAMES: Mapping[str, str] = {
     "chrf": "chrF",
     "loss": "loss",
 }
-BASELINES: Mapping[str, str] = {"majority": "the most frequent answer", "tfidf": "TF-IDF with a linear model"}
+BASELINES: Mapping[str, str] = {
+    "majority": "the most frequent answer",
+    "tfidf": "TF-IDF with a linear model",
+    "before": "the model before training",
+}
 _LOWER = {"wer", "cer", "ter", "loss", "perplexity"}
 
 

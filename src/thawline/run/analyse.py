@@ -75,7 +75,7 @@ def analyse(
     `folder` has the examples that promises are made by; None: nothing is promised. Classes, curves, calibration, abstention and
     label sets are there for labels, mistakes and slices for every problem.
     """
-    options: dict[str, Any] = {"samples": max(1, recipe.evaluate.bootstrap_samples), "seed": recipe.train.seed}
+    options: dict[str, Any] = {"samples": recipe.evaluate.bootstrap_samples, "seed": recipe.train.seed}
     found: dict[str, Any] = {"mistakes": mistakes(given), "slices": slices(given, seed=recipe.train.seed)}
     if given.problem in CLASSES and given.has_scores:
         found |= {"classes": classes(given, **options), "curves": curves(given, **options)}

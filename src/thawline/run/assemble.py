@@ -24,7 +24,7 @@ from thawline.regularize.base import regularized
 from thawline.run.derive import learning_rate
 from thawline.run.prepare import Prepared, Say, source_of
 from thawline.strategies.base import Groups, Strategy, strategy
-from thawline.tasks.base import plain_objective
+from thawline.tasks.base import Task, plain_objective
 from thawline.tasks.supervised import Supervised
 from thawline.thaw.prefix import Prefix
 from thawline.train.checkpoint import Checkpoints
@@ -126,14 +126,16 @@ def without_fixed(groups: Groups, model: nn.Module) -> Groups:
     return tuple(group for group in kept if group.parameters)
 
 
-def judge_of(recipe: Recipe, problem: str) -> Judge:
-    """Return what compares evaluations; raises RecipeError for a metric that the problem does not have."""
-    train = recipe.train
+def judge_of(recipe: Recipe, task: Task) -> Judge:
+    """Return what compares evaluations; raises RecipeError for a metric that they do not have."""
+    train, problem = recipe.train, task.problem
     metric = (train.metric_for_best_model or main_metric(problem)).removeprefix("eval_")
     known = ["loss", *METRICS[problem].greater]
     if metric not in known:
         hint = did_you_mean(metric, known) or f"; expected one of {', '.join(known)}."
         raise RecipeError([f"train.metric_for_best_model: there is no metric {metric!r} here{hint}"])
+    if why := task.unmeasured.get(metric):
+        raise RecipeError([f"train.metric_for_best_model: evaluations while training have no {metric}, {why}."])
     return Judge(metric, GREATER.get(metric, False), train.early_stopping_patience, train.early_stopping_threshold)
 
 
@@ -221,7 +223,7 @@ def loop_of(
         learner,
         gradients,
         rhythm,
-        judge=judge_of(recipe, prepared.task.problem),
+        judge=judge_of(recipe, prepared.task),
         evaluate=evaluator(recipe, sets.get("validation"), gradients, learner=learner) if every else None,
         checkpoints=checkpoints,
     )

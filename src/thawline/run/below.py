@@ -20,6 +20,7 @@ from thawline.recipe import Recipe
 from thawline.run.assemble import Assembled
 from thawline.run.data import cache_of
 from thawline.run.prepare import Prepared, Say
+from thawline.tasks.supervised import Supervised
 from thawline.thaw.canonical import RULE
 from thawline.thaw.prefix import Below, Prefix
 from thawline.thaw.replay import Replay
@@ -32,6 +33,7 @@ from thawline.train.workers import Workers
 Lines = dict[int, int]
 """How many steps each thaw line holds for."""
 
+_WIDE = 3  # positions
 _VERIFIED = 4  # examples in each of the two batches that a cut is verified on
 _LABELS = (
     "id2label",
@@ -92,13 +94,24 @@ def _verdicts(prepared: Prepared, assembled: Assembled, lines: list[int]) -> dic
     by_length = np.argsort(data.lengths, kind="stable")
     spread = by_length[np.linspace(0, len(by_length) - 1, min(2 * _VERIFIED, len(by_length))).astype(int)]
     parts = [np.unique(part) for part in (spread[::2], spread[1::2]) if len(part)]
-    batches = [data.batch(part).inputs for part in parts]
+    device, bare = next(assembled.model.parameters()).device, replace(data, targets=None)
+    batches = [_inputs(data, part, device) for part in parts]
     try:
-        replay = Replay(assembled.model, assembled.stages, data.batch(np.arange(min(2, len(data)))).inputs)
+        replay = Replay(assembled.model, assembled.stages, _inputs(data, _traced(data), device))
     except ModelError as error:
         return {str(line): str(error) for line in lines}
-    both = [(inputs, replace(data, targets=None).batch(part).inputs) for inputs, part in zip(batches, parts, strict=True)]
+    both = [(inputs, _inputs(bare, part, device)) for inputs, part in zip(batches, parts, strict=True)]
     return {str(line): refusal(replay, line, batches) or of_targets(replay, line, both) for line in lines}
+
+
+def _traced(data: Supervised) -> np.ndarray:
+    """Return two examples that a model is traced on, of three positions or more where there are any: fewer tell less."""
+    wide = np.flatnonzero(data.lengths >= _WIDE)[:2]
+    return wide if len(wide) else np.arange(min(2, len(data)))
+
+
+def _inputs(data: Supervised, indices: np.ndarray, device: torch.device) -> dict[str, torch.Tensor]:
+    return {name: value.to(device) for name, value in data.batch(indices).inputs.items()}
 
 
 def _kept(path: Path, lines: list[int]) -> dict[str, str | None] | None:
@@ -113,7 +126,12 @@ def _kept(path: Path, lines: list[int]) -> dict[str, str | None] | None:
 def _verdict_key(prepared: Prepared, assembled: Assembled, lines: list[int]) -> str:
     weights, modules = _weights(assembled, len(assembled.stages)), _modules(assembled, len(assembled.stages))
     facts = (prepared.dataset.origin, str(lines), modules, _config(assembled, head=True), weights)
-    return hash_bytes(*facts, torch.__version__, transformers.__version__)
+    batches = (prepared.task.encoding_key(), prepared.task.collating_key(), _padding(prepared), prepared.recipe.data.max_length)
+    return hash_bytes(*facts, *map(str, batches), torch.__version__, transformers.__version__)
+
+
+def _padding(prepared: Prepared) -> str:
+    return str(getattr(prepared.processor, "padding_side", None))
 
 
 def _config(assembled: Assembled, *, head: bool) -> str:
@@ -129,12 +147,15 @@ def _modules(assembled: Assembled, depth: int) -> str:
     That blocks leave padding out where they learn is no difference here, where nothing does.
     """
     below = {name for stage in assembled.stages[:depth] for name in stage.modules}
-    kinds = [
-        f"{name} {type(module).__name__.removeprefix(UNPADDED)}"
-        for name, module in assembled.model.named_modules()
-        if name in below
-    ]
-    return hash_bytes(type(assembled.model).__name__, *kinds)
+    kinds = [f"{name} {_kind(type(module))}" for name, module in assembled.model.named_modules() if name in below]
+    return hash_bytes(_kind(type(assembled.model)), *kinds)
+
+
+def _kind(module: type) -> str:
+    """Return what a class is known by: its name, and of code that is a model's own the place, which changes with the code."""
+    own = next(kind.__module__ for kind in module.__mro__ if not kind.__module__.startswith("thawline."))
+    name = module.__name__.removeprefix(UNPADDED)
+    return name if own.partition(".")[0] in ("torch", "transformers") else f"{name} of {own}"
 
 
 def _weights(assembled: Assembled, depth: int) -> str:
@@ -155,7 +176,7 @@ def bare_prefix(
 ) -> Prefix:
     """Return a prefix of which nothing is stored."""
     recipe, train = assembled.recipe, prepared.sets["train"]
-    inputs = train.batch(np.arange(min(2, len(train)))).inputs if cuts else None
+    inputs = train.batch(_traced(train)).inputs if cuts else None
     taken = {name: device.taken(value) for name, value in inputs.items()} if inputs is not None else None
     replicas = Replicas(assembled.model, workers.count, stages=assembled.stages, inputs=taken, cuts=cuts)
     kind = None if recipe.store.dtype == "auto" else getattr(torch, recipe.store.dtype)
@@ -194,7 +215,7 @@ def facts_of(prefix: Prefix, prepared: Prepared, assembled: Assembled, *, depth:
         "attention": str(getattr(model.config, "_attn_implementation", None)),
         "shape": f"{RULE}; {even} rows" if even else RULE,
         "collated": prepared.task.collating_key(),
-        "padding": str(getattr(prepared.processor, "padding_side", None)),
+        "padding": _padding(prepared),
         "device": device.device.type,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,

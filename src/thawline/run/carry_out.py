@@ -31,7 +31,7 @@ from thawline.train.device import Device
 from thawline.train.forecast import Seen, advice, forecast, in_smaller_parts
 from thawline.train.loop import Loop, Observer
 from thawline.train.observe import ProgressBar, history, memory_watch, refuse_trackers, trackers
-from thawline.train.workers import Workers
+from thawline.train.workers import Workers, threads_kept
 
 _LEAST_MEMORY = 200 << 20
 
@@ -48,7 +48,7 @@ def carry_out(recipe: Recipe, say: Say, *, progress: bool = True) -> RunFolder:
     refuse_trackers(recipe.train.report_to)
     device = device_of(recipe)
     prepared = prepare(recipe, say)
-    judge_of(prepared.recipe, prepared.task.problem)  # before weights are loaded: it tells of a metric that there is not
+    judge_of(prepared.recipe, prepared.task)  # before weights are loaded: it tells of a metric that there is not
     assembled = assemble(prepared, say)
     foresee(prepared, assembled)
     folder = RunFolder(device.of_main(recipe.output.dir or str(next_folder(prepared.dataset.name))))
@@ -148,13 +148,14 @@ class Job:
 
     def train(self) -> Trained:
         """Train to the end, from the last checkpoint where there is one; raises DivergedError and MachineError."""
-        with PeakMemory() as memory:
+        with PeakMemory() as memory, threads_kept():
             loop = self.loop()
             try:
                 with self.enough_memory():
                     state = loop.run()
             finally:
                 self.workers.close()
+        torch.set_num_threads(self.workers.threads)  # measuring the model takes as many
         if state.ended:
             self.say(f"note: training ended at step {state.step}: {state.ended}")
         return Trained(loop, memory.peak_mb)
@@ -245,8 +246,9 @@ class Job:
         return foresight(self.prepared, self.assembled, self.light, frozen=self.frozen, decisions=decisions, unpadded=unpadded)
 
     def _settled(self, line: int, step: int) -> None:
-        names = [stage.name for stage in self.assembled.stages]
-        self.say(f"note: step {step}: {names[0]} to {names[line - 1]} are frozen, since their gradients have settled")
+        names, adaptive = [stage.name for stage in self.assembled.stages], self.assembled.strategy.adaptation is not None
+        why = "since their gradients have settled" if adaptive else "as the strategy says"
+        self.say(f"note: step {step}: {names[0]} to {names[line - 1]} are frozen, {why}")
         self.frozen.settled(line, step)
 
     def _assembled_loop(self, decisions: Decisions) -> Loop:
@@ -284,7 +286,7 @@ class Job:
         if self.device.device.type == "cpu":
             observers.append(memory_watch(available_bytes, least=_LEAST_MEMORY, advice=self._smaller))
         train = self.assembled.recipe.train
-        if train.report_to:
+        if train.report_to and not loop.done:
             observers.append(trackers(self.device, train.report_to, self.folder.path, recipe=train.model_dump()))
         return observers
 

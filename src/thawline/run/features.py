@@ -121,7 +121,7 @@ class Features:
         yield from self.workers.each(lambda part: (part, self._vectors(part)), parts)
 
     def _vectors(self, indices: np.ndarray) -> pa.Array:
-        rows = [row.float() for row in self.prefix.tensors(self.data, indices, self.depth)]
+        rows = [row.float().cpu() for row in self.prefix.tensors(self.data, indices, self.depth)]
         if not self._of_positions:
             return _listed(torch.stack([_mean(row) if self.pool == "mean" else row.flatten() for row in rows]))
         if self.pool == "none":

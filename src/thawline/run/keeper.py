@@ -18,7 +18,7 @@ from thawline.run.prepare import Prepared, Say
 from thawline.tasks.supervised import Supervised
 from thawline.thaw.cost import Measured, Outlook, measure, outlook
 from thawline.thaw.prefix import Prefix
-from thawline.thaw.store import Shelf, Store, bandwidth
+from thawline.thaw.store import Shelf, Store, StoreError, bandwidth
 from thawline.train.device import Device
 
 
@@ -97,7 +97,13 @@ def frozen_of(
     recipe = assembled.recipe
     if not bare.cuts or recipe.store.features is False:
         return Frozen(bare)
-    return Frozen(bare, Keeper(prepared, assembled, device, store_of(recipe), decisions, say, others))
+    store = store_of(recipe)
+    try:
+        _speed(store.folder)
+    except StoreError as error:
+        say(f"warning: {error} Nothing of the frozen part is stored: it is computed anew each time.")
+        return Frozen(bare)
+    return Frozen(bare, Keeper(prepared, assembled, device, store, decisions, say, others))
 
 
 @final

@@ -22,6 +22,7 @@ from thawline.run.prepare import Say, prepare
 from thawline.tasks.supervised import Supervised
 from thawline.train.budget import Costs, mean_seconds, spread, steps_within
 from thawline.train.loop import Loop, untold
+from thawline.train.workers import threads_kept
 
 Plan = dict[str, Any]
 
@@ -39,11 +40,11 @@ def plan_of(recipe: Recipe, say: Say) -> Plan:
     begun, trials = time.monotonic(), trials_of(recipe)
     recipe = trials[0].recipe if trials else recipe
     prepared = prepare(recipe, say)
-    judge_of(prepared.recipe, prepared.task.problem)
+    judge_of(prepared.recipe, prepared.task)
     assembled = assemble(prepared, say)
     device = device_of(assembled.recipe)
     stages = stages_of(assembled)  # before the rows of the vocabulary are narrowed
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory() as place, threads_kept():
         start = time.monotonic()
         job = Job(prepared, assembled, RunFolder(place), device, say, progress=False, begun=begun)
         loop = job.loop()

@@ -42,8 +42,10 @@ class SavedModel:
         if not (folder.model / "config.json").is_file():
             raise RunError(f"{folder.path} has no trained model yet; type thawline resume {folder.path} to finish the run.")
         kind: Any = task_class(recipe.task.name)
-        config = load_config(str(folder.model))
-        processor = load_processor(str(folder.model), kind.processor_class)
+        # What was trained in code of its own is loaded by that code, which was saved beside the weights.
+        code: dict[str, Any] = {"trust_remote_code": recipe.model.trust_remote_code}
+        config = load_config(str(folder.model), **code)
+        processor = load_processor(str(folder.model), kind.processor_class, **code)
         folder.refuse_backend(processor)
         self.unfit: Callable[[Sequence[Example]], list[tuple[int, str]]] = partial(kind.unfit, processor, config)
         columns = (folder.read("data.json") or {})["columns"]
@@ -56,7 +58,10 @@ class SavedModel:
             self.task.thresholds = json.loads((folder.model / THRESHOLDS).read_text(encoding="utf-8"))
         self.dtype = dtype or recipe.predict.dtype
         kept = getattr(torch, self.dtype)
-        self.model: Any = load_model(str(folder.model), kind.head_class(config), config, seed=0, dtype=kept).model.to(device)
+        found = load_model(str(folder.model), kind.head_class(config), config, seed=0, dtype=kept, **code)
+        if found.anew:
+            raise RunError(f"{folder.model} lacks {len(found.anew)} of the model's weights, {min(found.anew)} among them.")
+        self.model: Any = found.model.to(device)
         fast_layout(self.model)
         self.batch_size = recipe.predict.batch_size or 64
 

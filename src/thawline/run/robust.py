@@ -17,6 +17,7 @@ from thawline.run.prepare import Say
 from thawline.types import Example, Prediction
 
 _QUIET_SECONDS = 30.0
+_DRAWS = 1000
 
 
 def passes(examples: Examples) -> int:
@@ -44,7 +45,7 @@ def robust(
     found = robustness(
         answered_by(folder, measured.examples, measured.predictions),
         predictor,
-        samples=max(1, recipe.evaluate.bootstrap_samples),
+        samples=recipe.evaluate.bootstrap_samples or _DRAWS,  # whether there is a drop is decided by an interval
         seed=recipe.train.seed,
     )
     known = folder.read("analysis.json") or {}

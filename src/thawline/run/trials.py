@@ -100,7 +100,7 @@ def check(trials: tuple[Trial, ...], shared: Shared) -> list[Checked]:
 def _checked(trial: Trial, shared: Shared, *, chosen: bool) -> Checked:
     """`chosen`: which trial is kept is a matter of their metrics."""
     prepared = shared.prepared(trial.recipe)
-    judge = judge_of(prepared.recipe, prepared.task.problem)
+    judge = judge_of(prepared.recipe, prepared.task)
     if chosen and "validation" not in prepared.sets:
         raise DataError(
             "There is no validation set, so the best trial cannot be told; "

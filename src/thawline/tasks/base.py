@@ -111,6 +111,8 @@ class Task(ABC):
     """How many examples of a set are answered where it is measured, spread evenly; None: all. Of the others the loss counts."""
     answered_in_training: int | None = None
     """The same for evaluations while training."""
+    unmeasured: Mapping[str, str] = MappingProxyType({})
+    """Metrics of the problem that evaluations while training do not have, each with what to do about it."""
     tokens_at_once: int = 1 << 14
     """Tokens of a batch where nothing is learned, padding included: enough to fill the processor, little for memory."""
     thresholds: Mapping[str, float] = MappingProxyType({})

@@ -15,6 +15,8 @@ from thawline.models.heads import output_layer
 from thawline.tasks.base import Task, weighted_sum
 from thawline.types import Batch, Item, Loss, Prediction
 
+_TOP = 5  # of so many labels one is right: a metric where there are more
+
 
 def name_outputs(config: Any, names: Sequence[str]) -> None:
     """Write the names of a model's outputs into its config."""
@@ -51,6 +53,8 @@ class Classification(Task):
     ) -> None:
         self.problem, self.labels, self.label_smoothing = problem, tuple(labels), label_smoothing
         self.shift, self.scale = 0.0, 1.0
+        if len(labels) <= _TOP:
+            self.unmeasured = {f"accuracy_top{_TOP}": f"since there are no more than {_TOP} labels; take accuracy"}
         self._weights = torch.tensor([(class_weights or {}).get(label, 1.0) for label in labels])
 
     def configure(self, config: Any) -> None:

@@ -18,6 +18,7 @@ from thawline.data.batch import by_length
 from thawline.data.encoded import Encoded as Items
 from thawline.errors import DataError, UserError, did_you_mean
 from thawline.models.chat import Encoded, encode_conversation, end_ids, ensure_template, prompt_of, truncate
+from thawline.models.load import quiet
 from thawline.models.packing import IGNORED, laid_out, pack, sees_through
 from thawline.tasks import tokenizers
 from thawline.tasks.base import Fitting, Task, weighted_sum
@@ -88,6 +89,9 @@ class TextGeneration(Task):
         self.tokenizer, self.max_length, self.label_smoothing = tokenizer, max_length, label_smoothing
         self.problem, self.labels, self.options = problem, tuple(labels), options or GenerationOptions()
         self.answered, self.answered_in_training = self.options.generate, self.options.generate_in_training
+        if self.answered_in_training == 0:
+            told = "since no text is generated then; task.options={generate_in_training: 100} has it of 100 examples"
+            self.unmeasured = {"exact_match": told, "rouge_l": told}
         self.tokens_at_once = max(1, _LOGITS // len(tokenizer))
 
     def configure(self, config: Any) -> None:
@@ -233,6 +237,7 @@ class TextGeneration(Task):
         for name in unknown:
             hint = did_you_mean(name, vars(config)) or "; expected the names of transformers' GenerationConfig."
             raise UserError(f"task.options.generation: there is no {name!r}{hint}")
+        _refuse_unfit(config)
         if self.options.packing and sees_through(model):
             raise UserError(
                 f"In {type(model).__name__} conversations of one row see one another, so that they cannot be packed; "
@@ -244,6 +249,16 @@ class TextGeneration(Task):
 
     def resize(self, model: Any) -> None:
         model.resize_token_embeddings(len(self.tokenizer))
+
+
+def _refuse_unfit(config: Any) -> None:
+    """Raise UserError for options of generation that transformers would not save: now, and not after training."""
+    try:
+        with quiet():
+            config.validate(strict=True)
+    except ValueError as error:
+        told = " ".join(line.strip() for line in str(error).splitlines())
+        raise UserError(f"task.options.generation: {told} (options of sampling need do_sample: true beside them)") from None
 
 
 def _prediction(example: str, text: str | None, loss: tuple[float, int]) -> Prediction:

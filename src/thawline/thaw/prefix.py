@@ -77,11 +77,13 @@ class Prefix:
         self._autocast, self._each, self._say, self._lock = autocast, each, say, threading.Lock()
         self._dtypes: dict[int, torch.dtype] = {}
         self._ahead: dict[tuple[int, bytes], Tensor] = {}
-        self._ahead_seconds = 0.0
         self._wholes: list[tuple[Sequence[bytes], bytes, Tensor | None]] = []
-        self._building = threading.Lock()
-        self._thread = threading.get_ident()
-        self.computed, self.seconds = 0, 0.0
+        self._building, self._thread = threading.Lock(), threading.get_ident()
+        self.computed, self.seconds, self._ahead_seconds = 0, 0.0, 0.0
+
+    def forget(self) -> None:
+        """Forget what was computed ahead: the weights may be others."""
+        self._ahead = {}
 
     def depth(self, thaw_line: int) -> int:
         """Return the deepest cut that is not above the thaw line, 0 for none."""
@@ -104,7 +106,7 @@ class Prefix:
         with self._clocked():
             whole = self._whole(replica, data, depth)
             if whole is not None:
-                return whole[torch.from_numpy(indices)]
+                return whole[torch.from_numpy(indices)].to(next(iter(batch.inputs.values())).device)
             return _replay_of(replica).joined(self._rows(replica, data, indices, depth=depth), batch.inputs, depth)
 
     def _whole(self, replica: Replica, data: Data, depth: int) -> Tensor | None:
@@ -179,7 +181,7 @@ class Prefix:
         computed before.
         """
         if anew or depth in self.below.shelves:
-            self._ahead = {}
+            self.forget()
         if depth in self.below.shelves:
             return
         coming = iter(steps)

@@ -87,9 +87,9 @@ class Replay:
         return split(hidden, layout, self.real(layout, inputs))
 
     def joined(self, rows: Sequence[Tensor], inputs: Mapping[str, Tensor], depth: int) -> Tensor:
-        """Return the rows as one tensor at `depth` for another batch, zeros where there is padding."""
-        layout = self._layouts[depth]
-        return join(rows, layout, self.real(layout, inputs))
+        """Return the rows as one tensor at `depth` for another batch, on its device, zeros where there is padding."""
+        layout, device = self._layouts[depth], next(iter(inputs.values())).device
+        return join([row.to(device) for row in rows], layout, self.real(layout, inputs))
 
     def real(self, layout: Layout, inputs: Mapping[str, Tensor]) -> Tensor | None:
         """Return which positions are not padding, bool [B, T]; None where there is no saying or no padding."""

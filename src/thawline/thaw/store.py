@@ -121,10 +121,12 @@ class Store:
             removable = [file for file in files if file.path.suffix == SUFFIX and file.path not in spared]
             if total - sum(file.size for file in removable) + needed > limit:
                 raise StoreError(self._no_room(needed))
-            room = limit - total + remove(_oldest(removable, total + needed - limit))
-            if room < needed:  # what is mapped cannot be removed everywhere
-                raise StoreError(self._no_room(needed))
-            return room
+            freed, total = remove(_oldest(removable, total + needed - limit)), self.size()
+            if (room := self._limit(total) - total) >= needed:  # counted anew: other processes remove and write, too
+                return room
+        if not freed:  # what is mapped cannot be removed everywhere
+            raise StoreError(self._no_room(needed))
+        return self.make_room(needed, kept)
 
     def prune(self, *, max_bytes: int | None = None, older_than: float | None = None, everything: bool = False) -> Freed:
         """Remove leftovers of killed writers, segments not used for `older_than` seconds, and the oldest above `max_bytes`.

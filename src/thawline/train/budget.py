@@ -49,13 +49,16 @@ def step_seconds(learner: Learner, gradients: Gradients, rhythm: Rhythm) -> Spen
     """Measure the seconds of a step by computing gradients that are thrown away; the weights stay as they are."""
     learner.open(rhythm.total)  # the end of training is where most is learning
     gradients, prefix, start = replace(gradients, ahead=0), gradients.prefix, time.monotonic()
-    before = prefix.seconds
+    before, buffers = prefix.seconds, [buffer for model in (learner.model, *learner.copies) for buffer in model.buffers()]
+    kept = [buffer.clone() for buffer in buffers]  # running statistics move with each pass
 
     def step(number: int) -> None:
         gradients(learner, number, 1.0)
         learner.forget()
 
     seconds = mean_seconds(step, spread(gradients.order, _STEPS))
+    for buffer, value in zip(buffers, kept, strict=True):
+        buffer.copy_(value)
     return Spent(seconds, seconds * (prefix.seconds - before) / (time.monotonic() - start))
 
 

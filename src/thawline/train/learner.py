@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from thawline.models.stages import Stages
 from thawline.strategies.base import Groups, Strategy
 from thawline.train.masters import Masters
-from thawline.train.optimize import load_state, set_rates, state_tensors
+from thawline.train.optimize import fused, load_state, set_rates, state_tensors
 from thawline.train.schedule import Schedule
 from thawline.train.watch import Watch
 from thawline.train.workers import Workers, side_by_side
@@ -79,6 +79,10 @@ class Learner:
         """Whether the stages that learn now will at another step, unless the strategy decides otherwise until then."""
         return self._active_at(step) == self._active
 
+    def frozen_again(self, step: int) -> bool:
+        """Whether something below the thaw line, as it is at this step, has learned at an earlier one."""
+        return any(min(self._active_at(earlier), default=self.thaw_line) < self.thaw_line for earlier in range(step))
+
     def _active_at(self, step: int) -> frozenset[int]:
         line = self.watch.decisions.line
         return frozenset(i for i in self.strategy.active(self.groups, step / self.schedule.total) if i >= line)
@@ -89,8 +93,7 @@ class Learner:
     def step(self, done: int, weight: float) -> tuple[float, dict[str, float]]:
         """Divide the summed gradients by `weight`, clip, and step at the rates after `done` steps; return norm and rates."""
         parameters = self._moved()
-        # Fused optimisers treat each tensor by itself, so that threads may share them; of others nothing is known.
-        workers = self.workers if self.optimizer.defaults.get("fused") else None
+        workers = self.workers if fused(self.optimizer) else None
         norms = torch.empty(len(parameters))
         for places, found in side_by_side(parameters, lambda places: _norms([parameters[i] for i in places]), workers):
             norms[places] = found
@@ -114,11 +117,14 @@ class Learner:
 
     def _update(self, parameters: Sequence[nn.Parameter], factor: float) -> None:
         torch._foreach_mul_([p.grad for p in parameters if p.grad is not None], factor)
-        own, optimizer = set(parameters), copy.copy(self.optimizer)  # which shares the state
-        optimizer.param_groups = [
-            {**group, "params": [p for p in group["params"] if p in own]} for group in self.optimizer.param_groups
-        ]
-        optimizer.step()
+        if fused(self.optimizer):
+            own, optimizer = set(parameters), copy.copy(self.optimizer)  # which shares the state
+            optimizer.param_groups = [
+                {**group, "params": [p for p in group["params"] if p in own]} for group in self.optimizer.param_groups
+            ]
+            optimizer.step()
+        else:
+            self.optimizer.step()
         self.masters.publish(parameters)
 
     def forget(self) -> None:
@@ -183,14 +189,13 @@ def _joined(optimizers: Sequence[torch.optim.Optimizer]) -> list[torch.optim.Opt
 
     They share one table of states from then on, in which each finds its own. Of others nothing is known.
     """
-    joined = dict[object, torch.optim.Optimizer]()
-    for optimizer in optimizers:
-        key = type(optimizer) if optimizer.defaults.get("fused") else optimizer
-        if (first := joined.get(key)) is None:
-            first = joined[key] = copy.copy(optimizer)
+    joined = dict[type, torch.optim.Optimizer]()
+    for optimizer in filter(fused, optimizers):
+        if (first := joined.get(type(optimizer))) is None:
+            first = joined[type(optimizer)] = copy.copy(optimizer)
             first.param_groups = []
         if optimizer.state is not first.state:
             first.state.update(optimizer.state)
             optimizer.state = first.state
         first.param_groups += optimizer.param_groups
-    return list(joined.values())
+    return [*joined.values(), *(optimizer for optimizer in optimizers if not fused(optimizer))]

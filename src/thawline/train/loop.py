@@ -80,7 +80,7 @@ class Loop:
     """Trains a learner; `evaluate` is called by value, tells how far it is, and returns metrics of the validation set.
 
     `observers` are told of every moment; `deadline`, a reading of time.monotonic, ends the training at the first step past it;
-    `settled` is called with a line that the strategy has decided on, and the step, before what lies below is computed.
+    `settled` is called with the thaw line and the step where what lies below has learned before, and is frozen from now on.
     """
 
     def __init__(
@@ -161,8 +161,9 @@ class Loop:
         state, learner = self.state, self.learner
         data, (epoch, place) = self.gradients.data, divmod(state.step, self.gradients.order.steps_per_epoch)
         if learner.open(state.step):
-            if (line := learner.watch.decisions.line) > 0:
-                self.settled(line, state.step)
+            self.gradients.prefix.forget()
+            if learner.watch.decisions.line > 0 or learner.frozen_again(state.step):
+                self.settled(learner.thaw_line, state.step)
             self._fill(data.seen(epoch))
         elif place == 0 and data.views is not None:  # other views, which are stored as they come up
             self._fill(data.seen(epoch))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import final
 
 import torch
@@ -87,7 +87,9 @@ class Masters:
 
     def add(self, gradients: Sequence[Tensor | None], workers: Workers | None = None) -> None:
         """Add the gradients of `learning`, in float32; None is a gradient of zero, and of a table there may be some rows."""
-        pairs = [(master, gradient) for master, gradient in zip(self.now, gradients, strict=True) if gradient is not None]
+        pairs = [
+            (master, gradient) for master, gradient in zip(self.now, _apart(gradients), strict=True) if gradient is not None
+        ]
 
         def added(places: list[int]) -> None:
             fresh, old = list[tuple[Tensor, Tensor]](), list[tuple[Tensor, Tensor]]()
@@ -135,6 +137,18 @@ def lowered(model: nn.Module) -> dict[str, nn.Parameter]:
     """
     whole = {id(p) for m in model.modules() if isinstance(m, _NormBase) for p in m.parameters(recurse=False)}
     return {name: parameter for name, parameter in model.named_parameters() if id(parameter) not in whole}
+
+
+def _apart(gradients: Iterable[Tensor | None]) -> Iterator[Tensor | None]:
+    """Yield gradients, a copy where one shares its memory with an earlier one: a sum of two parameters hands both the same."""
+    taken = set[int]()
+    for gradient in gradients:
+        if gradient is None or gradient.is_sparse:
+            yield gradient
+            continue
+        memory = gradient.untyped_storage().data_ptr()
+        yield gradient.clone() if memory in taken else gradient
+        taken.add(memory)
 
 
 def _each(operation: object, pairs: list[tuple[Tensor, Tensor]]) -> None:

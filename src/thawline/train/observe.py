@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, final
 
+from accelerate import Accelerator
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, filter_trackers, get_available_trackers
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -26,7 +27,7 @@ _LOOK_SECONDS = 0.5  # looking takes a third of a step of a head alone
 def history(path: Path, resumed_at: int) -> Observer:
     """Write each step and evaluation as one JSON line; lines after the step that a run resumes at are taken back first."""
     kept = path.read_text().splitlines() if path.is_file() else []
-    lines = [line for line in kept if json.loads(line)["step"] <= resumed_at] if resumed_at else []
+    lines = [line for line in kept if _step_of(line) <= resumed_at] if resumed_at else []
     if lines != kept or not kept:
         path.write_text("".join(f"{line}\n" for line in lines))
 
@@ -36,6 +37,14 @@ def history(path: Path, resumed_at: int) -> Observer:
                 file.write(json.dumps({"kind": moment.kind, "step": moment.step, **moment.record}) + "\n")
 
     return observe
+
+
+def _step_of(line: str) -> float:
+    """Return the step of a line; that of one torn off, as a full disk or a power cut leaves it, is past all others."""
+    try:
+        return float(json.loads(line)["step"])
+    except ValueError:
+        return math.inf
 
 
 _PARTS = {"features": ("storing what the frozen part computes", 0.0), "evaluating": ("evaluating", 2.0)}
@@ -144,19 +153,28 @@ def refuse_trackers(names: Sequence[str]) -> None:
 def trackers(device: Device, names: Sequence[str], folder: Path, *, recipe: dict[str, Any]) -> Observer:
     """Report to trackers of accelerate; those that write files do it below `folder`."""
     # Set here and not when the accelerator is made: the run's folder is known only after its processes have agreed on it.
-    device.accelerator.log_with = filter_trackers(list(names), folder)
-    device.accelerator.project_configuration.set_directories(str(folder))
+    accelerator, places = device.accelerator, device.accelerator.project_configuration
+    accelerator.log_with = filter_trackers(list(names), folder)
+    places.project_dir = places.logging_dir = str(folder)  # each training has one of its own
     plain = {key: value for key, value in recipe.items() if isinstance(value, (int, float, str, bool))}
-    device.accelerator.init_trackers("thawline", config=plain)
+    _finish(accelerator)  # where a training before this one ended with an error
+    accelerator.init_trackers("thawline", config=plain)
 
     def observe(moment: Moment) -> None:
         if moment.kind == "end":
-            device.accelerator.end_training()
+            _finish(accelerator)
         elif moment.kind in ("step", "evaluation"):
             numbers = {f"{moment.kind}/{k}": v for k, v in moment.record.items() if isinstance(v, (int, float))}
-            device.accelerator.log(numbers, step=moment.step)
+            accelerator.log(numbers, step=moment.step)
 
     return observe
+
+
+def _finish(accelerator: Accelerator) -> None:
+    """End what reports. Accelerate's own `end_training` would take the other processes away, too, which still work together."""
+    for tracker in accelerator.trackers:
+        tracker.finish()
+    accelerator.trackers.clear()
 
 
 def memory_watch(available: Callable[[], int], *, least: int, advice: str) -> Observer:

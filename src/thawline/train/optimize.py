@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from thawline.models.heads import decays
 from thawline.strategies.base import Group, Groups
 from thawline.train.optimizers import optimizer_class
+
+_OURS = {"params", "names", "stage", "rate", "lr"}
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,14 @@ class Optimization:
         return [entry for entry in entries if entry["names"]]
 
 
+def fused(optimizer: torch.optim.Optimizer) -> bool:
+    """Tell whether an optimiser treats each tensor by itself, so that threads may share them: torch's fused ones do.
+
+    Of others nothing is known: one may keep in its groups, or beside them, what it goes by.
+    """
+    return bool(optimizer.defaults.get("fused"))
+
+
 def set_rates(optimizer: torch.optim.Optimizer, factor: float) -> dict[str, float]:
     """Set each group's learning rate to its own times `factor`; returns them by stage, lowest first."""
     for group in optimizer.param_groups:
@@ -65,7 +75,7 @@ def state_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
             for key, value in optimizer.state.get(parameter, {}).items():
                 if value is not None:
                     tensors[f"{name}/{key}"] = torch.as_tensor(value).contiguous()
-    return tensors
+    return tensors | {name: torch.as_tensor(group[key], dtype=torch.float64) for name, group, key in _counted(optimizer)}
 
 
 def load_state(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
@@ -73,4 +83,21 @@ def load_state(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) 
     for group in optimizer.param_groups:
         for name, parameter in zip(group["names"], group["params"], strict=True):
             for key in (key for key in tensors if key.rpartition("/")[0] == name):
-                optimizer.state[parameter][key.rpartition("/")[2]] = tensors[key].clone().to(parameter.device)
+                optimizer.state[parameter][key.rpartition("/")[2]] = _laid_out(tensors[key], parameter)
+    for name, group, key in _counted(optimizer):
+        group[key] = type(group[key])(tensors[name].item() if name in tensors else group[key])
+
+
+def _counted(optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, dict[str, Any], str]]:
+    """Yield the numbers that an optimiser of one's own keeps in its groups, where it may count: name, group, key."""
+    for place, group in enumerate(optimizer.param_groups):
+        for key in () if fused(optimizer) else sorted(group.keys() - _OURS):
+            if type(group[key]) in (int, float):
+                yield f"group {place}/{key}", group, key
+
+
+def _laid_out(tensor: Tensor, parameter: nn.Parameter) -> Tensor:
+    """Return a copy that lies in memory as the parameter does: fused optimisers go through both without looking at strides."""
+    alike = tensor.shape == parameter.shape
+    made = torch.empty_like(parameter.data if alike else tensor, dtype=tensor.dtype, device=parameter.device)
+    return made.copy_(tensor)

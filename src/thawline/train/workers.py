@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar, final
 
 import torch
@@ -34,13 +35,23 @@ def workers_for(threads: int, rows: int) -> int:
     return next(count for count in range(most, 0, -1) if threads % count == 0)
 
 
+@contextmanager
+def threads_kept() -> Iterator[None]:
+    """Leave the calling thread with as many threads inside an operation as it has now, whatever workers there are within."""
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def shares(tensors: Sequence[Tensor], count: int) -> list[list[int]]:
-    """Deal tensors out to `count` threads, about as many elements to each; returns their places, ascending.
+    """Deal tensors out to at most `count` threads, about as many elements to each; returns their places, ascending.
 
     >>> shares([torch.empty(300_000), torch.empty(200_000), torch.empty(400_000)], 2)
     [[2], [0, 1]]
     """
-    count = max(1, min(count, sum(t.numel() for t in tensors) // LEAST_NUMBERS))
+    count = max(1, min(count, len(tensors), sum(t.numel() for t in tensors) // LEAST_NUMBERS))
     dealt: list[list[int]] = [[] for _ in range(count)]
     loads = [0] * count
     for place in sorted(range(len(tensors)), key=lambda i: -tensors[i].numel()):
