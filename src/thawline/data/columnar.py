@@ -91,6 +91,10 @@ def _plain_type(kind: pa.DataType, classes: bool) -> pa.DataType:
         return _plain_type(kind.value_type, classes)
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         return pa.list_(_plain_type(kind.value_type, classes))
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_plain_type(field.type, False)) for field in kind])
+    if pa.types.is_large_string(kind):  # pandas and polars write them
+        return pa.string()
     return pa.string() if classes and pa.types.is_integer(kind) else kind
 
 

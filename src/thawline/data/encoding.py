@@ -11,7 +11,7 @@ _BLOCK = 1 << 22
 _SAMPLE = 1 << 16
 _BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 _NAMES = {"utf-8": "UTF-8", "utf-8-sig": "UTF-8 with a byte order mark", "gb18030": "GB18030"}
-_USUAL = ("utf-8", "utf-16", "gb18030", "big5", "shift_jis", "euc_kr", "cp1251", "cp1252", "latin-1")
+_USUAL = ("utf-8", "utf-16", "gb18030", "big5", "shift_jis", "euc_jp", "euc_kr", "cp1251", "cp1252", "latin-1")
 
 
 def detect(path: Path, encoding: str | None = None) -> str:
@@ -35,7 +35,7 @@ def detect(path: Path, encoding: str | None = None) -> str:
         return "gb18030"
     raise DataError(
         f"{path}, line {fault}: not {_NAMES.get(codec, codec)}, and neither UTF-16 nor GB18030. "
-        "Name the encoding, for instance data.encoding=cp1252 (Western Windows) or data.encoding=shift_jis."
+        "Name the encoding, for instance data.encoding=cp1252 (Western Windows) or data.encoding=euc_kr."
     )
 
 
@@ -84,4 +84,9 @@ def _looks_chinese(path: Path) -> bool:
     with path.open("rb") as file:
         text = file.read(_SAMPLE * 16).decode("gb18030", "ignore")
     strange = "".join(letter for letter in text if letter > "\x7f")
-    return bool(strange) and len(strange.encode("gb2312", "ignore")) / 2 > 0.8 * len(strange)
+    leads = strange.encode("gb2312", "ignore")[::2]
+    if not strange or len(leads) <= 0.8 * len(strange):
+        return False
+    # Korean in EUC-KR and Japanese in EUC-JP are all such characters too: hangul end at 0xC8, and kana are in every sentence.
+    characters, kana = [lead for lead in leads if lead >= 0xB0], sum(lead in (0xA4, 0xA5) for lead in leads)
+    return sum(lead > 0xC8 for lead in characters) > 0.15 * len(characters) and kana < 0.1 * len(leads)

@@ -16,7 +16,7 @@ from thawline.errors import DataError
 
 _ROWS = 16384
 _CHARS = 1 << 20
-_SPACE = " \t\r\n"
+_BETWEEN = " \t\r\n,"
 
 Row = Mapping[str, Any]
 
@@ -114,24 +114,33 @@ def _of_array(path: Path, codec: str) -> Iterator[tuple[int, Any]]:
     """Decode the elements one after the other, so that the whole array is never in memory."""
     decoder = json.JSONDecoder()
     with path.open(encoding=codec) as file:
-        text = file.read(_CHARS).lstrip()[1:]
-        line = 1
+        text = file.read(_CHARS).lstrip()
+        line, at = 1, 1
         while True:
-            rest = text.lstrip(_SPACE + ",")
-            line += text[: len(text) - len(rest)].count("\n")
-            text = rest
-            if text.startswith("]"):
+            begin = at
+            while text[at : at + 1] and text[at] in _BETWEEN:
+                at += 1
+            line += text.count("\n", begin, at)
+            if text.startswith("]", at):
+                _refuse_more(path, line, itertools.chain([text[at + 1 :]], iter(lambda: file.read(_CHARS), "")))
                 return
             try:
-                value, end = decoder.raw_decode(text)
+                value, end = decoder.raw_decode(text, at)
             except json.JSONDecodeError as error:
-                more = file.read(max(_CHARS, len(text)))
+                more = file.read(max(_CHARS, len(text) - at))
                 if not more:
-                    raise DataError(
-                        f"{path}, line {line + error.lineno - 1}: the array is broken or not closed ({error.msg})."
-                    ) from None
-                text += more
+                    lines = error.lineno - 1 - text.count("\n", 0, at)
+                    raise DataError(f"{path}, line {line + lines}: the array is broken or not closed ({error.msg}).") from None
+                text, at = text[at:] + more, 0
                 continue
             yield line, value
-            line += text.count("\n", 0, end)
-            text = text[end:]
+            line, at = line + text.count("\n", at, end), end
+
+
+def _refuse_more(path: Path, line: int, parts: Iterable[str]) -> None:
+    """Raise DataError where something stands behind the array: a second one, say, which would be lost."""
+    if more := next((part.strip() for part in parts if part.strip()), ""):
+        raise DataError(
+            f"{path}, line {line}: the array ends there, and more comes after it ({more[:40]!r}); "
+            "expected one array of objects, or one object a line."
+        )

@@ -31,13 +31,14 @@ _SEPARATORS = ("|", ";", ",")
 class Form(NamedTuple):
     """How label values are to be read: the problem, the separator of several labels in one text, and whether "1.0" is "1".
 
-    With `documents` it is no answers that are learned, but whole texts.
+    With `documents` it is no answers that are learned, but whole texts. `numeric` classes are numbers, so that "NA" is none.
     """
 
     problem: str
     separator: str = ""
     whole: bool = False
     documents: bool = False
+    numeric: bool = False
 
 
 def problem_name(word: str | None) -> str | None:
@@ -88,7 +89,7 @@ def _one_value(distinct: pa.Array, name: str, problem: str | None, *, is_float: 
         return Form(REGRESSION), f"{name!r} holds {count} distinct whole numbers, more than {MOST_CLASSES}: regression"
     dotted = whole and (is_float or bool(pc.any(pc.match_substring_regex(numbers, r"[.eE]")).as_py()))
     return Form(
-        SINGLE, whole=dotted
+        SINGLE, whole=dotted, numeric=True
     ), f"{name!r} holds {count} distinct whole numbers: classes (task.problem=regression makes them numbers)"
 
 
@@ -103,7 +104,8 @@ def canonical(values: pa.ChunkedArray, form: Form, *, name: str, split: str) -> 
     if form.problem == REGRESSION or form.whole:
         numbers = _numbers(texts, name, split)
         return numbers.cast(pa.int64()).cast(pa.string()) if form.whole else numbers
-    return pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), texts)
+    absent = pc.is_in(texts, pa.array(_NO_NUMBER if form.numeric else [""]))
+    return pc.if_else(absent, pa.scalar(None, pa.string()), texts)
 
 
 def indicators(columns: Sequence[pa.ChunkedArray], names: Sequence[str], split: str) -> pa.ChunkedArray:

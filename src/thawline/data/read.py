@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -37,7 +37,7 @@ _ALIASES = {
     "test": ("test", "testing"),
 }
 SPLITS: Mapping[str, str] = {alias: split for split, aliases in _ALIASES.items() for alias in aliases}
-_SHARD = re.compile(r"^(?P<split>[a-z]+)(?:[-_.]\d+(?:-of-\d+)?(?:-[0-9a-f]{8,})?)?$")
+_SHARD = re.compile(r"^(?P<split>[a-z]+)(?:[-_.]\d+(?:-of-(?P<of>\d+))?(?:-[0-9a-f]{8,})?)?$")
 _BESIDE = re.compile(r"^(readme|licen[cs]e|copying|notice|manifest|dataset_infos?|\.)", re.IGNORECASE)
 
 
@@ -82,7 +82,7 @@ def _of_folder(path: Path, encoding: str | None, cache: Path) -> Source:
         return _located(_saved(path), path)
     of_files = speech.layout(path, cache) or folders.media(path, cache)
     if of_files is None and not any(_is_table(entry) for entry in path.iterdir() if entry.is_file()):
-        of_files = folders.loose(path, cache)
+        of_files = _of_folders(path, encoding, cache) or folders.loose(path, cache)
     return of_files or _located(_folder(path, encoding, cache), path)
 
 
@@ -130,6 +130,8 @@ def _folder(path: Path, encoding: str | None, cache: Path) -> Source:
                 "or a folder of pictures or sounds for each class."
             )
         of_split = {"all": tables}
+    for split, some in of_split.items():
+        _refuse_missing(path, split, some)
     used = {entry for files in of_split.values() for entry in files}
     notes = [f"{entry.name} is ignored" for entry in entries if entry not in used]
     splits, digests = {}, []
@@ -141,6 +143,33 @@ def _folder(path: Path, encoding: str | None, cache: Path) -> Source:
         splits[split] = _joined([file.table for file in files], path, split)
         notes += [f"{entry.name}: {note}" for entry, file in zip(of_split[split], files, strict=True) for note in file.notes]
         digests += [split, *(file.digest for file in files)]
+    return Source(splits, tuple(notes), path.resolve().name, hash_bytes(*digests))
+
+
+def _refuse_missing(path: Path, split: str, files: Sequence[Path]) -> None:
+    """Raise DataError where files say that they are some of more than there are, as after a broken download."""
+    shards = [shard["of"] for file in files if (shard := _SHARD.match(file.stem.lower()))]
+    totals = {int(total) for total in shards if total}
+    if totals and totals != {len(files)}:
+        raise DataError(
+            f"{path} has {len(files)} of {max(totals)} files of {split}; the others are missing, so get them again."
+        )
+
+
+def _of_folders(path: Path, encoding: str | None, cache: Path) -> Source | None:
+    """Read a folder for each split with one table in it, beside the files that it names; None where it is not so."""
+    folders = {
+        entry: SPLITS[entry.name.lower()] for entry in sorted(path.iterdir()) if entry.is_dir() and entry.name.lower() in SPLITS
+    }
+    tables = {entry: [file for file in sorted(entry.iterdir()) if file.is_file() and _is_table(file)] for entry in folders}
+    if "train" not in folders.values() or any(len(found) != 1 for found in tables.values()):
+        return None
+    if len(set(folders.values())) < len(folders):
+        raise DataError(f"{path}: two of {', '.join(entry.name for entry in folders)} are the same split; keep one of them.")
+    sources = {folders[entry]: _located(_file(found[0], encoding, cache), entry) for entry, found in tables.items()}
+    splits = {split: sources[split].splits["all"] for split in _ALIASES if split in sources}
+    notes = [f"{split}: {note}" for split in splits for note in sources[split].notes]
+    digests = [part for split in splits for part in (split, sources[split].fingerprint)]
     return Source(splits, tuple(notes), path.resolve().name, hash_bytes(*digests))
 
 

@@ -29,7 +29,7 @@ _FOREIGN: tuple[tuple[int, bytes, str], ...] = (
     (0, b"wvpk", "WavPack"),
 )
 _MARKS = 12  # bytes that hold any of these, and the sizes in a WAV header
-_WITHOUT_SIZE = 0xFFFFF000  # what a program that writes WAV into a pipe puts for the size, or more
+_WITHOUT_SIZE = 0x7FFF0000  # what a program that writes WAV into a pipe puts for the size, or more
 _SLACK = 9  # bytes by which programs miscount: the header, and a last byte that makes a size even
 _AT_ONCE = 1024  # sounds that wait for a thread
 _THREADS = 8  # each holds a whole sound in memory

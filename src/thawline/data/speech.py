@@ -133,17 +133,25 @@ def _of_lists(scp: Path) -> TableFile:
             f"{scp} holds commands ({command[:60]}), which are not run; write their results to files and name these."
         )
     names = [name for name in read["wav.scp"] if name in read["text"]]
+    if not names:
+        raise DataError(
+            f"{scp} and {scp.with_name('text')} have no utterance in common; expected the same names first in each line."
+        )
     columns = {"id": names, "audio": [read["wav.scp"][name] for name in names], "text": [read["text"][name] for name in names]}
     if "utt2spk" in read:
         columns["speaker"] = [read["utt2spk"].get(name, "") for name in names]
     table = pa.table(columns)
-    lost = len(read["wav.scp"]) - len(names)
-    return TableFile(table, (f"{lost} recordings have no text and are left out",) if lost else (), hash_table(table))
+    lost = [
+        (len(read["wav.scp"]) - len(names), "recordings have no text"),
+        (len(read["text"]) - len(names), "texts no recording"),
+    ]
+    notes = tuple(f"{count} {what} and are left out" for count, what in lost if count)
+    return TableFile(table, notes, hash_table(table))
 
 
 def _listed(path: Path) -> dict[str, str]:
-    parts = (line.partition(" ") for _, line in _lines(path, encodings.detect(path)))
-    return {name.strip(): rest.strip() for name, _, rest in parts}
+    parts = (line.split(None, 1) for _, line in _lines(path, encodings.detect(path)))
+    return {part[0]: part[1].strip() if len(part) > 1 else "" for part in parts if part}
 
 
 def _manifests(path: Path, cache: Path) -> _Found:
@@ -155,7 +163,12 @@ def _manifests(path: Path, cache: Path) -> _Found:
         return {}  # those are read like any table
     found = []
     for file in chosen:
-        read = through_cache(file, PARSERS[file.suffix.lower()], encoding=None, cache=cache)
+        try:
+            read = through_cache(file, PARSERS[file.suffix.lower()], encoding=None, cache=cache)
+        except DataError:
+            if b'"audio_filepath"' in _head(file):
+                raise
+            continue  # a manifest of something else
         if with_files(read.table, file.parent, split=_split(file.stem)).missing is not None:
             found.append((_split(file.stem), file.name, read))
     return _by_split(path, found)

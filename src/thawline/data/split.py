@@ -220,6 +220,7 @@ def _groups(part: Part, name: str) -> Array:
     """Return a number for each row's group, int64 [N]; a row without one is a group of its own."""
     expect(name, part.examples.table.column_names, "split=group(…)")
     column = part.examples.column(name).cast(pa.string())
+    column = pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column)
     codes = pc.index_in(column, value_set=pc.unique(column.drop_null())).to_numpy()
     alone = np.isnan(codes) if codes.dtype.kind == "f" else np.zeros(len(codes), np.bool_)
     groups = np.where(alone, 0, codes).astype(np.int64)

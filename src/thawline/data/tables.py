@@ -12,7 +12,7 @@ import pyarrow as pa
 from thawline.data import cache as caching
 from thawline.errors import DataError
 
-_VERSION = "1"  # part of every key: raise it when parsing the same bytes would give another table
+_VERSION = "2"  # part of every key: raise it when parsing the same bytes would give another table
 _NOTES = b"thawline.notes"
 
 

@@ -114,14 +114,24 @@ def _instructed(row: Row, answer: str) -> list[Message]:
         if not isinstance(pair, Sequence) or len(pair) != 2:
             raise Fault(f"{str(pair)[:60]!r} in the history is no pair of question and answer")
         told += [_message("user", pair[0]), _message("assistant", pair[1])]
-    parts = [row.get(name) for name in ("instruction", "input", "context")]
+    parts = [_text(row, name) for name in ("instruction", "input", "context")]
     if parts[0] is None:
         raise Fault("there is no instruction")
     question = "\n".join(part for part in parts if part is not None and part.strip())  # as LLaMA-Factory joins them
-    return [*told, _message("user", question), *_answered(row.get(answer) if answer else None)]
+    return [*told, _message("user", question), *_answered(_text(row, answer) if answer else None)]
+
+
+def _text(row: Row, name: str) -> str | None:
+    """Return a value as text, also where it is a number, as answers of sums are."""
+    value = row.get(name)
+    if isinstance(value, bool) or not isinstance(value, str | int | float | None):
+        raise Fault(f"{name} is {str(value)[:60]!r}; expected text")
+    return value if isinstance(value, str | None) else str(value)
 
 
 def _prompted(value: Any, role: str) -> list[Message]:
+    if isinstance(value, int | float):
+        value = str(value)
     if not isinstance(value, str | None):
         return _turns(value)
     if value is None and role == "user":
@@ -211,4 +221,5 @@ def _holds_turns(column: pa.ChunkedArray) -> bool:
 
 
 def _are_texts(table: pa.Table, *names: str) -> bool:
-    return all(pa.types.is_string(table.field(name).type) for name in names if name)
+    kinds = [table.field(name).type for name in names if name]
+    return all(pa.types.is_string(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind) for kind in kinds)

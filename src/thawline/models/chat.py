@@ -139,10 +139,10 @@ class _Chat(NamedTuple):
         """Return the text of the first messages; what a template raises becomes a DataError."""
         from jinja2 import TemplateError
 
+        some: list[Any] = self.messages[:count] or [[]]  # of nothing, what begins an answer, only in a batch
         try:
-            text: str = self.tokenizer.apply_chat_template(
-                self.messages[:count], tools=self.tools, tokenize=False, add_generation_prompt=prompt
-            )
+            found = self.tokenizer.apply_chat_template(some, tools=self.tools, tokenize=False, add_generation_prompt=prompt)
+            text: str = found if count else found[0]
         except (TemplateError, TypeError, ValueError, IndexError) as error:
             roles = ", ".join(message["role"] for message in self.messages[:count]) or "nothing"
             raise DataError(f"The model's chat template refuses a conversation of {roles}: {error}.") from None
