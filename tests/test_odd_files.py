@@ -163,3 +163,15 @@ def test_an_answer_may_come_first() -> None:
     (item,) = task.encode([{"id": "a", "messages": [{"role": "assistant", "content": "How can I help?"}, *CHAT]}])
     said = task.tokenizer.decode([token for token, own in zip(item["input_ids"], item["learned"], strict=True) if own])
     assert "How can I help?" in said and "Yes." in said and "Hello?" not in said
+
+
+def test_splits_of_one_scheme_have_the_same_tags(tmp_path: Path) -> None:
+    """Entities of IOB1 begin with B- only beside others of their kind, which one split has and another has not."""
+    sentences = ["Ann I-WHO\nsings O\n\n", "Bob O\nmet O\nCy I-WHO\n\n"]
+    (tmp_path / "train.conll").write_text("".join(sentences) * 10 + "Ann I-WHO\nBob B-WHO\n\n")
+    (tmp_path / "test.conll").write_text("".join(sentences))
+    found = read(tmp_path, cache=tmp_path / "cache")
+    dataset = loaded(found, tmp_path / "cache")
+    for split in ("train", "test"):
+        tags = {tag for row in dataset.splits[split].column("label").to_pylist() for tag in row}
+        assert tags == {"O", "B-WHO"}, split

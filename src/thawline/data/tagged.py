@@ -15,7 +15,8 @@ from thawline.data.texts import named_label
 from thawline.errors import DataError
 from thawline.types import Finding
 
-_WRITTEN = {"IOB1": "BIO", "BILOU": "BIOES"}  # what these are rewritten as: neither seqeval nor pipelines read them
+# What these are rewritten as: neither seqeval nor pipelines read them, and one split of a corpus in IOB1 may look like IO.
+_WRITTEN = {"IO": "BIO", "IOB1": "BIO", "BILOU": "BIOES"}
 _TOKENS = ("tokens", "words", "token_list", "word_list", "词")
 _TAGS = (
     "ner_tags",
