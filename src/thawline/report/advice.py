@@ -57,8 +57,8 @@ def _baseline(facts: RunFacts) -> Iterator[Sentence]:
         worse = high < 0 if greater(main) else low > 0
         if name == "before":
             if low <= 0 <= high or worse:
-                did = "has made it worse" if worse else "may have changed nothing"
-                yield [f"Training {did}: the model before it is as good. Try another train.learning_rate, or more examples."]
+                did = "has made the model worse" if worse else "may have changed nothing"
+                yield [f"Training {did}: try another train.learning_rate, or more examples."]
         elif worse:
             yield ["Do not use it yet: the cheap baseline is better. Train longer or with a higher train.learning_rate, take "
                    "another model, or use the baseline."]  # fmt: skip
