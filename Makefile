@@ -24,7 +24,7 @@ venv:
 	  echo "$$python cannot make .venv; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; fi
 	@echo "Installing into .venv (the first time: some minutes, most of them for torch) ..."
 	@rm -f $(STAMP)
-	# An older pip builds what comes as source by its setup.py, within .venv, where that may find nothing that it needs.
+	@# An older pip builds what comes as source by its setup.py, within .venv, where that may find nothing that it needs.
 	$(BIN)/python -m pip install --disable-pip-version-check --use-pep517 --editable ".[$(EXTRAS)]"
 	@$(MADE_FROM) > $(STAMP)
 
