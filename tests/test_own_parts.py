@@ -1,5 +1,7 @@
 """An optimiser, a schedule and a task named as package.module:object, from the recipe to a finished run."""
 
+import importlib
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,11 @@ from safetensors.torch import load_file
 import thawline as tl
 from test_training import assembled, options, run, silent, table
 from thawline.errors import UserError
+from thawline.run import below
+from thawline.run.api import recipe_for
+from thawline.run.prepare import prepare
 from thawline.strategies.base import Strategy, strategy
+from thawline.table import code_of
 from thawline.train.optimize import load_state, state_tensors
 
 OWN = {
@@ -105,3 +111,42 @@ def test_what_has_learned_and_is_frozen_again_is_computed_anew(tmp_path: Path, s
     run(tmp_path / "fresh", strategy="head", store={"features": False}, epochs=1)
     first, second = ((tmp_path / name / "model" / "model.safetensors").read_bytes() for name in ("after", "fresh"))
     assert first == second
+
+
+OWN_TASK = """
+from thawline.tasks.text_classification import TextClassification
+
+class Mine(TextClassification):
+    def encode(self, examples):
+        return super().encode([{**example, "text": example["text"] + " WORD"} for example in examples])
+"""
+
+
+def test_what_code_of_ones_own_made_is_not_taken_when_the_code_is_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def keys(word: str) -> tuple[object, object]:
+        (tmp_path / "task_of_mine.py").write_text(OWN_TASK.replace("WORD", word))
+        monkeypatch.delitem(sys.modules, "task_of_mine", raising=False)
+        importlib.invalidate_caches()
+        made = prepare(recipe_for(table(), **options(task="task_of_mine:Mine", strategy="freeze(2)")), silent)
+        return made.sets["train"].digests, below._collated(made)
+
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    one, same, other = keys("good"), keys("good"), keys("bad film")
+    assert one == same and one[0] != other[0] and one[1] != other[1]
+
+
+def test_an_augmentation_of_ones_own_makes_other_views_when_its_code_is_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    made = list[str]()
+    for content in ("def change(): ...\n", "def change(): ...  # otherwise\n"):
+        (tmp_path / "change_of_mine.py").write_text(content)
+        monkeypatch.delitem(sys.modules, "change_of_mine", raising=False)
+        importlib.invalidate_caches()
+        made.append(code_of(importlib.import_module("change_of_mine").change))
+    assert made[0] != made[1] and all(made)

@@ -14,7 +14,7 @@ from thawline.errors import ModelError
 from thawline.models.stages import find_stages
 from thawline.testing import check_stages
 from thawline.thaw.replay import Replay
-from thawline.thaw.verify import refusal
+from thawline.thaw.verify import refusal, refusal_in_use
 
 # In the middle of a decoder, the next block needs its hidden tensor and the encoder's output.
 REFUSED = {"bart": {4}, "t5": {4}}
@@ -254,6 +254,29 @@ def test_a_wrong_cut_is_refused() -> None:
     assert "needs more than one stored tensor" in refused(lambda x, first, _: x + first, 4)
     assert refused(lambda x, first, _: x + first, 2) == "verified"  # that tensor is the one that is stored
     assert refused(lambda x, *_: x, 3) == "verified"
+
+
+def test_a_cut_that_holds_in_float32_alone_is_refused_in_use() -> None:
+    def more(x: Tensor, first: Tensor, marks: Tensor) -> Tensor:
+        # In the traced batch all are marked.
+        return x if x.dtype == torch.float32 or bool(marks.all()) else x + first
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net, given, other = Deep(more), torch.randn(2, 4).abs(), torch.randn(5, 4)
+    whole = Replay(net, find_stages(net, {"x": given}), {"x": given})
+    assert refusal(whole, 3, [{"x": other}]) is None and refusal_in_use(whole, 3, [{"x": other}]) is None
+    net.bfloat16()
+    lowered = Replay(net, find_stages(net, {"x": given.bfloat16()}), {"x": given.bfloat16()})
+    assert "in the arithmetic of training" in str(refusal_in_use(lowered, 3, [{"x": other.bfloat16()}]))
+    assert refusal_in_use(lowered, 2, [{"x": other.bfloat16()}]) is None
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_cuts_hold_in_bfloat16_weights_too(name: str) -> None:
+    model = model_of(name).bfloat16()
+    replay = Replay(model, find_stages(model, inputs_of(name)), inputs_of(name, SENTENCES[:2]))
+    assert {refusal_in_use(replay, depth, [inputs_of(name)]) for depth in depths_of(name)} == {None}
 
 
 def test_whole_numbers_from_below_are_made_anew() -> None:

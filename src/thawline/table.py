@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import secrets
+import sys
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
 from thawline.errors import UserError, did_you_mean
 
 T = TypeVar("T")
+_NOT_OWN = {"thawline", *sys.stdlib_module_names}
+_NOW = secrets.token_hex(8)
 
 
 class Table(Generic[T]):
@@ -50,3 +56,19 @@ def _load(kind: str, place: str) -> Any:
         return getattr(importlib.import_module(module_name), attribute)
     except (ImportError, AttributeError, ValueError, TypeError) as error:
         raise UserError(f"The {kind} {place!r} cannot be imported ({error}); expected package.module:object.") from error
+
+
+def code_of(*parts: Any) -> str:
+    """Return a text that changes with the files in which some parts of one's own are written, the bases of a class too.
+
+    It is "" where all are Thawline's or Python's. Of code that is in no file, as what is typed at a prompt, nothing is known:
+    it counts as other code in every process. What a file imports does not count.
+
+    >>> code_of(dict), code_of(Table)
+    ('', '')
+    """
+    kinds = [kind for part in parts for kind in (part.__mro__ if isinstance(part, type) else (part,))]
+    own = [kind for kind in kinds if kind.__module__.partition(".")[0] not in _NOT_OWN]
+    files = {getattr(sys.modules.get(kind.__module__), "__file__", None) or f"{_NOW}{id(kind)}" for kind in own}
+    contents = [Path(file).read_bytes() if Path(file).is_file() else file.encode() for file in sorted(files)]
+    return "".join(hashlib.blake2b(content, digest_size=16).hexdigest() for content in contents)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,15 +25,17 @@ from thawline.tasks.supervised import Supervised
 from thawline.thaw.canonical import RULE
 from thawline.thaw.prefix import Below, Prefix
 from thawline.thaw.replay import Replay
-from thawline.thaw.replicas import Replicas
+from thawline.thaw.replicas import Replicas, replay_of
 from thawline.thaw.store import Shelf, Store
-from thawline.thaw.verify import of_targets, refusal
+from thawline.thaw.verify import of_targets, refusal, refusal_in_use
 from thawline.train.device import Device
 from thawline.train.workers import Workers
 
 Lines = dict[int, int]
 """How many steps each thaw line holds for."""
 
+ANEW = "note: the frozen part is computed anew each time: "
+"""What a note says before it says why nothing can be stored."""
 _WIDE = 3  # positions
 _VERIFIED = 4  # examples in each of the two batches that a cut is verified on
 _LABELS = (
@@ -63,18 +66,25 @@ def cuts_of(prepared: Prepared, assembled: Assembled, *, say: Say) -> tuple[int,
     if not lines:
         return ()
     if prepared.task.mixes:
-        say("note: the frozen part is computed anew each time: examples are mixed or packed before they go through it")
+        say(f"{ANEW}examples are mixed or packed before they go through it")
         return ()
-    cache = cache_of(assembled.recipe) / "verdicts"
-    path = cache / f"{_verdict_key(prepared, assembled, lines)}.json"
+    key = _verdict_key(prepared, assembled, lines)
+    return _verified(assembled.recipe, key, lines, judge=lambda: _verdicts(prepared, assembled, lines), say=say)
+
+
+def _verified(
+    recipe: Recipe, key: str, lines: Sequence[int], *, judge: Callable[[], Mapping[str, str | None]], say: Say
+) -> tuple[int, ...]:
+    """Return the depths that nothing speaks against, by the verdicts kept under a key or, where there are none, by `judge`."""
+    path = cache_of(recipe) / "verdicts" / f"{key}.json"
     verdicts = _kept(path, lines)
     if verdicts is None:
-        verdicts = _verdicts(prepared, assembled, lines)
+        verdicts = judge()
         with written_aside(path) as aside:
             aside.write_text(json.dumps(verdicts))
     for line in lines:
         if verdicts[str(line)] is not None:
-            say(f"note: the frozen part is computed anew each time: {verdicts[str(line)]}")
+            say(f"{ANEW}{verdicts[str(line)]}")
     return tuple(line for line in lines if verdicts[str(line)] is None)
 
 
@@ -89,11 +99,7 @@ def with_views(prepared: Prepared, recipe: Recipe, *, stored: bool, say: Say) ->
 
 
 def _verdicts(prepared: Prepared, assembled: Assembled, lines: list[int]) -> dict[str, str | None]:
-    data = prepared.sets["train"]
-    # Of all lengths: the shortest and the longest example share a batch, and no batch is the one that was traced.
-    by_length = np.argsort(data.lengths, kind="stable")
-    spread = by_length[np.linspace(0, len(by_length) - 1, min(2 * _VERIFIED, len(by_length))).astype(int)]
-    parts = [np.unique(part) for part in (spread[::2], spread[1::2]) if len(part)]
+    data, parts = prepared.sets["train"], _parts(prepared.sets["train"])
     device, bare = next(assembled.model.parameters()).device, replace(data, targets=None)
     batches = [_inputs(data, part, device) for part in parts]
     try:
@@ -102,6 +108,13 @@ def _verdicts(prepared: Prepared, assembled: Assembled, lines: list[int]) -> dic
         return {str(line): str(error) for line in lines}
     both = [(inputs, _inputs(bare, part, device)) for inputs, part in zip(batches, parts, strict=True)]
     return {str(line): refusal(replay, line, batches) or of_targets(replay, line, both) for line in lines}
+
+
+def _parts(data: Supervised) -> list[np.ndarray]:
+    """Return the examples of two batches, of all lengths: the shortest and the longest are in one, and neither was traced."""
+    by_length = np.argsort(data.lengths, kind="stable")
+    spread = by_length[np.linspace(0, len(by_length) - 1, min(2 * _VERIFIED, len(by_length))).astype(int)]
+    return [np.unique(part) for part in (spread[::2], spread[1::2]) if len(part)]
 
 
 def _traced(data: Supervised) -> np.ndarray:
@@ -114,7 +127,7 @@ def _inputs(data: Supervised, indices: np.ndarray, device: torch.device) -> dict
     return {name: value.to(device) for name, value in data.batch(indices).inputs.items()}
 
 
-def _kept(path: Path, lines: list[int]) -> dict[str, str | None] | None:
+def _kept(path: Path, lines: Sequence[int]) -> Mapping[str, str | None] | None:
     """Return the verdicts of a file; None where it is not there, or not whole."""
     try:
         found = json.loads(path.read_text())
@@ -123,11 +136,15 @@ def _kept(path: Path, lines: list[int]) -> dict[str, str | None] | None:
     return found if isinstance(found, dict) and found.keys() == {str(line) for line in lines} else None
 
 
-def _verdict_key(prepared: Prepared, assembled: Assembled, lines: list[int]) -> str:
+def _verdict_key(prepared: Prepared, assembled: Assembled, lines: Sequence[int]) -> str:
     weights, modules = _weights(assembled, len(assembled.stages)), _modules(assembled, len(assembled.stages))
     facts = (prepared.dataset.origin, str(lines), modules, _config(assembled, head=True), weights)
-    batches = (prepared.task.encoding_key(), prepared.task.collating_key(), _padding(prepared), prepared.recipe.data.max_length)
+    batches = (prepared.task.encoding_key(), _collated(prepared), _padding(prepared), prepared.recipe.data.max_length)
     return hash_bytes(*facts, *map(str, batches), torch.__version__, transformers.__version__)
+
+
+def _collated(prepared: Prepared) -> str:
+    return prepared.task.collating_key() + prepared.task.code
 
 
 def _padding(prepared: Prepared) -> str:
@@ -174,7 +191,7 @@ def _weights(assembled: Assembled, depth: int) -> str:
 def bare_prefix(
     prepared: Prepared, assembled: Assembled, cuts: tuple[int, ...], *, device: Device, workers: Workers, say: Say
 ) -> Prefix:
-    """Return a prefix of which nothing is stored."""
+    """Return a prefix of which nothing is stored, with those cuts that hold in the model as training has it."""
     recipe, train = assembled.recipe, prepared.sets["train"]
     inputs = train.batch(_traced(train)).inputs if cuts else None
     taken = {name: device.taken(value) for name, value in inputs.items()} if inputs is not None else None
@@ -182,7 +199,20 @@ def bare_prefix(
     kind = None if recipe.store.dtype == "auto" else getattr(torch, recipe.store.dtype)
     longest = max(int(data.lengths.max()) for data in prepared.sets.values() if len(data))
     below = Below(max(recipe.data.max_length or 0, longest), {}, kind, even=device.even_rows(workers.inside))
+    if cuts:
+        facts = (_verdict_key(prepared, assembled, cuts), _arithmetic(device), "in use")
+
+        def judge() -> dict[str, str | None]:
+            batches = [{n: device.taken(v) for n, v in train.batch(part).inputs.items()} for part in _parts(train)]
+            with replicas.taken() as replica, device.autocast():
+                return {str(cut): refusal_in_use(replay_of(replica), cut, batches) for cut in cuts}
+
+        cuts = _verified(recipe, hash_bytes(*facts), cuts, judge=judge, say=say)
     return Prefix(replicas, cuts, below, autocast=device.autocast, each=workers.each, say=say)
+
+
+def _arithmetic(device: Device) -> str:
+    return ["float32", "autocast to bfloat16", "bfloat16"][device.bf16 + device.lower]
 
 
 def store_of(recipe: Recipe) -> Store:
@@ -211,10 +241,10 @@ def facts_of(prefix: Prefix, prepared: Prepared, assembled: Assembled, *, depth:
         "weights": _weights(assembled, depth),
         "config": hash_bytes(_config(assembled, head=False)),
         "modules": _modules(assembled, depth),
-        "arithmetic": ["float32", "autocast to bfloat16", "bfloat16"][device.bf16 + device.lower],
+        "arithmetic": _arithmetic(device),
         "attention": str(getattr(model.config, "_attn_implementation", None)),
         "shape": f"{RULE}; {even} rows" if even else RULE,
-        "collated": prepared.task.collating_key(),
+        "collated": _collated(prepared),
         "padding": _padding(prepared),
         "device": device.device.type,
         "threads": torch.get_num_threads(),

@@ -25,7 +25,7 @@ from thawline.errors import ModelError, RunError, UserError, did_you_mean
 from thawline.models.stages import Stages, depth_of
 from thawline.recipe import Recipe, recipe_from
 from thawline.run.assemble import Assembled, Decisions, decide, loaded
-from thawline.run.below import bare_prefix, cuts_of, shelf_of, store_of
+from thawline.run.below import ANEW, bare_prefix, cuts_of, shelf_of, store_of
 from thawline.run.carry_out import device_of, silent
 from thawline.run.data import cache_of, options_of
 from thawline.run.folder import RunFolder
@@ -181,13 +181,18 @@ def _features(origin: _Origin, rows: _Rows, *, wanted: Wanted, say: Say) -> Feat
     assembled = Assembled(prepared.recipe, found, stages, *_below(stages, depth))
     found.to(device.device)
     reasons = list[str]()
-    if not cuts_of(prepared, assembled, say=reasons.append):
-        why = " ".join(reason.rpartition("anew each time: ")[2] for reason in reasons)
-        raise ModelError(f"Features cannot be taken at stage {depth} ({stages[depth].name}): {why}")
+
+    def heard(text: str) -> None:
+        (reasons.append if text.startswith(ANEW) else say)(text)
+
+    cuts = cuts_of(prepared, assembled, say=heard)
     decisions = _decisions(origin, prepared, device, say=say)
     workers = Workers(decisions["workers"], decisions["threads"])
     lighten(prepared, assembled, device, decisions=decisions, say=silent)
-    prefix = bare_prefix(prepared, assembled, (depth,), device=device, workers=workers, say=say)
+    prefix = bare_prefix(prepared, assembled, cuts, device=device, workers=workers, say=heard)
+    if not prefix.cuts:
+        why = " ".join(reason.removeprefix(ANEW) for reason in reasons)
+        raise ModelError(f"Features cannot be taken at stage {depth} ({stages[depth].name}): {why}")
     if prepared.recipe.store.features is not False:
         shelf = shelf_of(prefix, prepared, assembled, depth=depth, device=device, store=store_of(prepared.recipe))
         prefix.below = prefix.below._replace(shelves={depth: shelf})

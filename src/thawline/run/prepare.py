@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from thawline.calls import parse_call
+from thawline.data.augment import PICTURES
 from thawline.data.cache import hash_bytes
 from thawline.data.check import stop_on
 from thawline.data.columns import Columns
@@ -24,6 +26,7 @@ from thawline.errors import UserError
 from thawline.models.load import configured, load_config, load_processor
 from thawline.recipe import Recipe, recipe_from
 from thawline.run.data import cache_of, dataset_of
+from thawline.table import code_of
 from thawline.tasks.base import Fitting, Task, own_options, task_class, task_for
 from thawline.tasks.supervised import Supervised, Views
 from thawline.train.optimizers import optimizer_class
@@ -89,7 +92,8 @@ def prepare(recipe: Recipe, say: Say, *, dataset: Dataset | None = None) -> Prep
     cache, whole = cache_of(recipe), dataset.pool
     sets = {split: supervised(task, rows, cache, whole=whole, say=say) for split, rows in dataset.splits.items()}
     if recipe.data.augment:
-        views = Views(f"{recipe.data.augment}", recipe.train.seed, None)
+        own = code_of(*(PICTURES[name] for spec in recipe.data.augment if ":" in (name := parse_call(spec).name)))
+        views = Views(f"{recipe.data.augment}{own}", recipe.train.seed, None)
         sets["train"] = replace(sets["train"], views=views)
     cut = [
         found
@@ -175,7 +179,7 @@ def supervised(
     """
     places = whole.places_of(rows) if whole is not None else None
     read = rows if whole is None or places is None else whole
-    key = hash_bytes(read.fingerprint, task.encoding_key())
+    key = hash_bytes(read.fingerprint, task.encoding_key(), task.code)
     items = encoded(read.batches(task.at_once), task.encode, key=key, cache=cache, told=_counter(len(read), say))
     items = items if places is None else items.select(places)
     ids = rows.column("id").to_numpy()

@@ -10,10 +10,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, final
 
 from thawline.errors import UserError, did_you_mean
-from thawline.table import Table
+from thawline.table import Table, code_of
 from thawline.types import Batch, Example, Finding, Item, Loss, Prediction
 
 if TYPE_CHECKING:
@@ -161,6 +161,12 @@ class Task(ABC):
     def collating_key(self) -> str:
         """Return a text that changes whenever `collate` would make other inputs of an item; "" where the item says all."""
         return ""
+
+    @final
+    @property
+    def code(self) -> str:
+        """A text that changes with the files of a task of one's own, so that nothing is taken that other code made."""
+        return code_of(type(self))
 
     @abstractmethod
     def targets(self, examples: Mapping[str, Any]) -> Any:

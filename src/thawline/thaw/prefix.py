@@ -16,7 +16,7 @@ from torch import Tensor
 
 from thawline.thaw.canonical import Group, cut_short, fixed, groups, least_rows
 from thawline.thaw.replay import Replay
-from thawline.thaw.replicas import Replica, Replicas
+from thawline.thaw.replicas import Replica, Replicas, replay_of
 from thawline.thaw.store import Shelf, StoreError
 from thawline.types import Batch
 
@@ -107,11 +107,11 @@ class Prefix:
             whole = self._whole(replica, data, depth)
             if whole is not None:
                 return whole[torch.from_numpy(indices)].to(next(iter(batch.inputs.values())).device)
-            return _replay_of(replica).joined(self._rows(replica, data, indices, depth=depth), batch.inputs, depth)
+            return replay_of(replica).joined(self._rows(replica, data, indices, depth=depth), batch.inputs, depth)
 
     def _whole(self, replica: Replica, data: Data, depth: int) -> Tensor | None:
         """Return what is stored of all examples as one tensor, where each has one shape and they take little memory."""
-        layout, shelf = _replay_of(replica).layout(depth), self.below.shelves.get(depth)
+        layout, shelf = replay_of(replica).layout(depth), self.below.shelves.get(depth)
         if layout.time is not None or layout.each > 1 or layout.batch or shelf is None:
             return None
         with self._building:
@@ -243,7 +243,7 @@ class Prefix:
 
     def _computed(self, replica: Replica, data: Data, group: Group, *, depth: int) -> list[Tensor]:
         """Run one batch of canonical shape to `depth`; where all of it is stored at a lower depth, from there."""
-        replay, rows = _replay_of(replica), len(group.indices)
+        replay, rows = replay_of(replica), len(group.indices)
         least = least_rows(group.length, positions=replay.layout(depth).time is not None, even=self.below.even)
         indices = group.indices if rows >= least else np.resize(group.indices, least)  # repeats them
         batch = data.batch(indices, group.length or None)
@@ -281,7 +281,7 @@ class Prefix:
     def _groups(
         self, replica: Replica, data: Data, indices: Sequence[int] | np.ndarray, *, depth: int, workers: int = 1
     ) -> list[Group]:
-        layout = _replay_of(replica).layout(depth)
+        layout = replay_of(replica).layout(depth)
         if not layout.masked:
             return fixed(indices)
         if layout.frames:  # the model's own positions are coarser than its samples: no two lengths share a shape
@@ -293,8 +293,3 @@ class Prefix:
         if depth not in self._dtypes:
             self._computed(replica, data, self._groups(replica, data, [0], depth=depth)[0], depth=depth)
         return self._dtypes[depth]
-
-
-def _replay_of(replica: Replica) -> Replay:
-    assert replica.replay is not None, "only a model that can be cut has tensors to keep"
-    return replica.replay

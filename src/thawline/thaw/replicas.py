@@ -22,6 +22,12 @@ class Replica(NamedTuple):
     replay: Replay | None = None
 
 
+def replay_of(replica: Replica) -> Replay:
+    """Return how a replica is replayed, of a model that can be cut."""
+    assert replica.replay is not None, "only a model that can be cut has tensors to keep"
+    return replica.replay
+
+
 @final
 class Replicas:
     """`count` models with the weights and buffers of one, the first of them itself. What a module keeps beside them is its own.
@@ -42,8 +48,9 @@ class Replicas:
         self._free: SimpleQueue[Replica] = SimpleQueue()
         for each in self.models:
             replay = Replay(each, stages, inputs) if inputs is not None and cuts else None
-            for depth in cuts:
-                assert replay is None or replay.cut(depth)  # now, since it is found with the weights that were traced
+            if replay is not None:
+                for depth in cuts:
+                    replay.cut(depth)  # now, since it is found with the weights that were traced
             self._free.put(Replica(each, replay))
 
     @contextmanager

@@ -39,6 +39,22 @@ def refusal(replay: Replay, depth: int, batches: Sequence[Mapping[str, Tensor]])
         return next(faults, None)
 
 
+def refusal_in_use(replay: Replay, depth: int, batches: Sequence[Mapping[str, Tensor]]) -> str | None:
+    """Return why a verified cut does not hold in the arithmetic and layout that it is used in; None where it does.
+
+    That is asked of weights that have been rounded or laid out anew since, on their way into training: of a batch, a replay
+    answers as a straight run does, and otherwise with noise. What rounding does not change is not asked again. Autocast is the
+    caller's to set.
+    """
+    cut = replay.cut(depth)
+    if cut is None:
+        return replay.needs_more(depth)
+    with evaluating(replay.model), torch.no_grad():
+        faults = (fault for batch in batches for fault in _unlike(replay, cut, depth, batch=batch))
+        fault = next(faults, None)
+    return fault and f"in the arithmetic of training {fault}"
+
+
 def of_targets(replay: Replay, depth: int, pairs: Iterable[tuple[Mapping[str, Tensor], Mapping[str, Tensor]]]) -> str | None:
     """Return why a cut at `depth` is of no use where what is stored depends on targets, which a decoder reads beside the items.
 
@@ -59,20 +75,24 @@ def _faults(replay: Replay, cut: Cut, depth: int, *, batch: Mapping[str, Tensor]
     if captured(replay.model, batch, {depth: cut.place}, learning=True)[depth].requires_grad:
         yield f"{name}: what lies below it depends on parameters that learn above it."
     with torch.no_grad():
-        straight = _answer(replay, depth, batch)
-        hidden = replay.run(batch, [depth])[depth]
-        rows = replay.rows(hidden, batch, depth)
-        stored = replay.joined(rows, batch, depth)
-        for value in FILLERS:
-            with cut.replaying(stored, value):
-                off = _apart(_answer(replay, depth, batch), straight)
-            if not off <= CLOSE:
-                told = "its answers depend on what is not computed" if math.isnan(off) else f"its answers are off by {off:.1g}"
-                yield f"{name}: on another batch {told}."
-        if not _heeded(replay, cut, depth, batch=batch):
-            yield f"{name}: its answers do not change when what is stored does, so nothing can be verified."
+        yield from _unlike(replay, cut, depth, batch=batch)
         if (off := _alone(replay, depth, batch)) > ALONE:
             yield f"{name}: what is stored of an example depends on its batch, on its mates or its padding, by {off:.0%}."
+
+
+def _unlike(replay: Replay, cut: Cut, depth: int, *, batch: Mapping[str, Tensor]) -> Iterator[str]:
+    name = f"{type(replay.model).__name__} cannot be replayed at depth {depth}"
+    straight = _answer(replay, depth, batch)
+    hidden = replay.run(batch, [depth])[depth]
+    stored = replay.joined(replay.rows(hidden, batch, depth), batch, depth)
+    for value in FILLERS:
+        with cut.replaying(stored, value):
+            off = _apart(_answer(replay, depth, batch), straight)
+        if not off <= CLOSE:
+            told = "its answers depend on what is not computed" if math.isnan(off) else f"its answers are off by {off:.1g}"
+            yield f"{name}: on another batch {told}."
+    if not _heeded(replay, cut, depth, batch=batch):
+        yield f"{name}: its answers do not change when what is stored does, so nothing can be verified."
 
 
 def _answer(replay: Replay, depth: int, batch: Mapping[str, Tensor]) -> Tensor:
