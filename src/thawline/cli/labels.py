@@ -43,11 +43,11 @@ def look_at_labels(recipe: Recipe, dataset: Dataset, *, labels: Path | None, cur
     from thawline.run.features import features_of_examples
     from thawline.run.prepare import with_model, with_task
     from thawline.tasks.base import task_class
-    from thawline.train.workers import threads_kept
+    from thawline.train.workers import threads_inside
 
     recipe = with_task(recipe, dataset.columns)
     recipe = with_model(recipe, task_class(recipe.task.name), dataset.splits["train"], say=show.say)
-    with threads_kept():
+    with threads_inside():
         features = features_of_examples(recipe, list(dataset.splits.values()), dataset.columns, say=show.say)
         with show.progress("computing features", features.missing) as told:
             features.fill(lambda done, total: told(done))

@@ -26,7 +26,7 @@ from thawline.run.predictor import SavedModel
 from thawline.run.prepare import tell
 from thawline.train.observe import filling
 from thawline.train.observe import say as say_aloud
-from thawline.train.workers import threads_kept
+from thawline.train.workers import threads_inside
 from thawline.types import Example, Prediction
 
 Say = Callable[[str], None]
@@ -158,7 +158,7 @@ def features(
     from thawline.run.features import Wanted, features_of
 
     place = model.folder if isinstance(model, Run) else model
-    with threads_kept(), filling(progress) as told:
+    with threads_inside(), filling(progress) as told:
         found = features_of(place, data, arguments, wanted=Wanted(stage, pool), say=say)
         found.fill(told)
         return pa.Table.from_batches(found.batches())

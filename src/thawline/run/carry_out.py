@@ -31,7 +31,7 @@ from thawline.train.device import Device
 from thawline.train.forecast import Seen, advice, forecast, in_smaller_parts
 from thawline.train.loop import Loop, Observer
 from thawline.train.observe import ProgressBar, history, memory_watch, refuse_trackers, trackers
-from thawline.train.workers import Workers, threads_kept
+from thawline.train.workers import Workers, threads_inside
 
 _LEAST_MEMORY = 200 << 20
 
@@ -148,7 +148,7 @@ class Job:
 
     def train(self) -> Trained:
         """Train to the end, from the last checkpoint where there is one; raises DivergedError and MachineError."""
-        with PeakMemory() as memory, threads_kept():
+        with PeakMemory() as memory, threads_inside():
             loop = self.loop()
             try:
                 with self.enough_memory():

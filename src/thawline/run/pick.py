@@ -12,7 +12,7 @@ from thawline.run.api import Run
 from thawline.run.features import features_of_examples
 from thawline.run.folder import RunFolder
 from thawline.run.prepare import Say
-from thawline.train.workers import threads_kept
+from thawline.train.workers import threads_inside
 
 
 def picked(
@@ -29,7 +29,7 @@ def picked(
         # Not worth keeping, and too few to measure which arithmetic is faster.
         own = {"name": str(folder.model), "add_tokens": []}
         recipe = recipe_from(folder.trained(), model=own, store={"features": False}, train={"bf16": False})
-        with threads_kept():
+        with threads_inside():
             vectors = features_of_examples(recipe, [few], folder.columns(), say=say).matrix()
         found = [found[place] for place in spread_out(vectors, n, seed=recipe.train.seed)]
     return found

@@ -22,7 +22,7 @@ from thawline.run.prepare import Say, prepare
 from thawline.tasks.supervised import Supervised
 from thawline.train.budget import Costs, mean_seconds, spread, steps_within
 from thawline.train.loop import Loop, untold
-from thawline.train.workers import threads_kept
+from thawline.train.workers import threads_inside
 
 Plan = dict[str, Any]
 
@@ -44,7 +44,7 @@ def plan_of(recipe: Recipe, say: Say) -> Plan:
     assembled = assemble(prepared, say)
     device = device_of(assembled.recipe)
     stages = stages_of(assembled)  # before the rows of the vocabulary are narrowed
-    with tempfile.TemporaryDirectory() as place, threads_kept():
+    with tempfile.TemporaryDirectory() as place, threads_inside():
         start = time.monotonic()
         job = Job(prepared, assembled, RunFolder(place), device, say, progress=False, begun=begun)
         loop = job.loop()

@@ -14,11 +14,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from thawline.models.stages import Stages
 from thawline.strategies.base import Groups, Strategy
-from thawline.train.masters import Masters
+from thawline.train.masters import Masters, publish_abreast
 from thawline.train.optimize import fused, load_state, set_rates, state_tensors
 from thawline.train.schedule import Schedule
 from thawline.train.watch import Watch
-from thawline.train.workers import Workers, side_by_side
+from thawline.train.workers import Workers, side_by_side, threads_inside
 
 
 @final
@@ -165,8 +165,14 @@ def _norms(parameters: Sequence[nn.Parameter]) -> Tensor:
     return torch.stack(torch._foreach_norm([p.grad for p in parameters if p.grad is not None])).float().cpu()
 
 
-def step_abreast(learners: Sequence[Learner], done: int, weights: Sequence[float]) -> list[tuple[float, dict[str, float]]]:
-    """Take one step of each learner, as `Learner.step` does, with operations that all of them share."""
+def step_abreast(
+    learners: Sequence[Learner], done: int, weights: Sequence[float], *, threads: int = 1
+) -> list[tuple[float, dict[str, float]]]:
+    """Take one step of each learner, as `Learner.step` does, with operations that all of them share.
+
+    Those that take each number by itself, as fused optimisers do, have so many `threads` inside: that leaves the bits as they
+    are, where a sum's may be others.
+    """
     moved = [learner._moved() for learner in learners]
     every = [parameter for own in moved for parameter in own]
     norms = iter(_norms(every).split([len(own) for own in moved]))
@@ -175,11 +181,13 @@ def step_abreast(learners: Sequence[Learner], done: int, weights: Sequence[float
         norm, rates, factor = learner._judged(done, weight, next(norms))
         found.append((norm, rates))
         factors += [factor] * len(own)
-    torch._foreach_mul_([parameter.grad for parameter in every if parameter.grad is not None], factors)
-    for optimizer in _joined([learner.optimizer for learner in learners]):
-        optimizer.step()
-    for learner, own in zip(learners, moved, strict=True):
-        learner.masters.publish(own)
+    optimizers = _joined([learner.optimizer for learner in learners])
+    with threads_inside(threads if all(map(fused, optimizers)) else 1):
+        torch._foreach_mul_([parameter.grad for parameter in every if parameter.grad is not None], factors)
+        for optimizer in optimizers:
+            optimizer.step()
+        publish_abreast([learner.masters for learner in learners], moved)
+    for learner in learners:
         learner.forget()
     return found
 

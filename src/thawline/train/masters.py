@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from thawline.train.workers import Workers, side_by_side
 
+_Pairs = list[tuple[nn.Parameter, Tensor]]
 _ALIGNED = 64
 """Bytes: torch's own tensors begin at multiples of this."""
 
@@ -87,29 +88,35 @@ class Masters:
 
     def add(self, gradients: Sequence[Tensor | None], workers: Workers | None = None) -> None:
         """Add the gradients of `learning`, in float32; None is a gradient of zero, and of a table there may be some rows."""
-        pairs = [
-            (master, gradient) for master, gradient in zip(self.now, _apart(gradients), strict=True) if gradient is not None
-        ]
+        pairs = self._paired(gradients)
+        side_by_side([master for master, _ in pairs], lambda places: self._added([pairs[i] for i in places]), workers)
 
-        def added(places: list[int]) -> None:
-            fresh, old = list[tuple[Tensor, Tensor]](), list[tuple[Tensor, Tensor]]()
-            for master, gradient in (pairs[place] for place in places):
-                if gradient.is_sparse:
-                    if master.grad is None:
-                        master.grad = self._sum_of(master).zero_()
-                    rows, values = gradient._indices()[0], gradient._values()
-                    master.grad.index_add_(0, rows, values.to(master.dtype))
-                elif master.grad is not None:
-                    old.append((master.grad, gradient))
-                elif gradient.dtype == master.dtype:
-                    master.grad = gradient
-                else:
-                    master.grad = self._sum_of(master)  # kept from step to step, since memory that is new each time costs
-                    fresh.append((master.grad, gradient))
-            _each(torch._foreach_copy_, fresh)
-            _each(torch._foreach_add_, old)
+    def _paired(self, gradients: Sequence[Tensor | None]) -> _Pairs:
+        both = zip(self.now, _apart(gradients), strict=True)
+        return [(master, gradient) for master, gradient in both if gradient is not None]
 
-        side_by_side([master for master, _ in pairs], added, workers)
+    def _added(self, pairs: _Pairs) -> None:
+        fresh, old = self._sorted(pairs)
+        _each(torch._foreach_copy_, fresh)
+        _each(torch._foreach_add_, old)
+
+    def _sorted(self, pairs: _Pairs) -> tuple[list[tuple[Tensor, Tensor]], list[tuple[Tensor, Tensor]]]:
+        """Return sums with the gradients that they are to be, and those with what is to be added; some rows are added here."""
+        fresh, old = list[tuple[Tensor, Tensor]](), list[tuple[Tensor, Tensor]]()
+        for master, gradient in pairs:
+            if gradient.is_sparse:
+                if master.grad is None:
+                    master.grad = self._sum_of(master).zero_()
+                rows, values = gradient._indices()[0], gradient._values()
+                master.grad.index_add_(0, rows, values.to(master.dtype))
+            elif master.grad is not None:
+                old.append((master.grad, gradient))
+            elif gradient.dtype == master.dtype:
+                master.grad = gradient
+            else:
+                master.grad = self._sum_of(master)  # kept from step to step, since memory that is new each time costs
+                fresh.append((master.grad, gradient))
+        return fresh, old
 
     def _sum_of(self, master: nn.Parameter) -> Tensor:
         if master not in self._sums:
@@ -120,14 +127,29 @@ class Masters:
         """Let the model have the values of these masters, of all of them where none are named."""
         if self.lower is not None:
             wanted = self.named.values() if masters is None else masters
-            pairs = [(self._behind[master].data, master.data) for master in wanted if self._behind[master] is not master]
-            _each(torch._foreach_copy_, pairs)
+            _each(torch._foreach_copy_, self._published(wanted))
+
+    def _published(self, masters: Iterable[nn.Parameter]) -> list[tuple[Tensor, Tensor]]:
+        return [(self._behind[master].data, master.data) for master in masters if self._behind[master] is not master]
 
     def restore(self) -> None:
         """Give the model its parameters in float32."""
         for name, parameter in self._model.items():
             whole = self.named[name].data
             parameter.data = whole.float() if whole.dtype == self.lower else whole
+
+
+def add_abreast(all_masters: Sequence[Masters], gradients: Sequence[Sequence[Tensor | None]]) -> None:
+    """Add the gradients of several models, as `Masters.add` does, with operations that all of them share."""
+    both = [masters._sorted(masters._paired(own)) for masters, own in zip(all_masters, gradients, strict=True)]
+    _each(torch._foreach_copy_, [pair for fresh, _ in both for pair in fresh])
+    _each(torch._foreach_add_, [pair for _, old in both for pair in old])
+
+
+def publish_abreast(all_masters: Sequence[Masters], moved: Sequence[Sequence[nn.Parameter]]) -> None:
+    """Let each of several models have the values of its masters that have moved, as `Masters.publish` does."""
+    pairs = [pair for masters, own in zip(all_masters, moved, strict=True) for pair in masters._published(own)]
+    _each(torch._foreach_copy_, pairs)
 
 
 def lowered(model: nn.Module) -> dict[str, nn.Parameter]:

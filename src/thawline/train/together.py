@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Any, final
 
 import torch
@@ -19,8 +20,10 @@ from thawline.train.device import interrupts
 from thawline.train.gradients import SUMS
 from thawline.train.learner import step_abreast
 from thawline.train.loop import Loop
+from thawline.train.masters import add_abreast
 from thawline.train.stacked import Stacked
 from thawline.train.trust import Part, Trust
+from thawline.train.workers import threads_inside
 from thawline.types import Batch, Loss
 
 
@@ -85,7 +88,8 @@ class Together:
         going = [loop for loop in active if loop not in self.faults]
         moving = [loop for loop in going if sums[loop]["weight"] > 0]
         weights = [sums[loop]["weight"] for loop in moving]
-        done = step_abreast([loop.learner for loop in moving], active[0].state.step, weights) if moving else []
+        learners, threads = [loop.learner for loop in moving], active[0].gradients.workers.threads
+        done = step_abreast(learners, active[0].state.step, weights, threads=threads) if moving else []
         stepped = dict(zip(moving, done, strict=True))
         seconds = (time.monotonic() - start) / len(active)
         for loop in going:
@@ -111,9 +115,10 @@ class Together:
                 part = _Part(active, [tapes[loop] for loop in active], hidden, batch, indices, draws)
                 trust = self._trusts.setdefault((hidden.shape, len(active)), Trust(3 if len(active) > 1 else -1))
                 counts, found = trust(part)
-            rest = iter(found)
-            for loop, total, own in zip(active, sums, counts, strict=True):
-                loop.learner.masters.add([next(rest) for _ in loop.learner.masters.learning])
+            rest, every = iter(found), [loop.learner.masters for loop in active]
+            with threads_inside(gradients.workers.threads):
+                add_abreast(every, [list(islice(rest, len(masters.learning))) for masters in every])
+            for total, own in zip(sums, counts, strict=True):
                 total.update({key: total[key] + own[key] for key in SUMS})
         return list(sums)
 

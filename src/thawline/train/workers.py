@@ -36,10 +36,15 @@ def workers_for(threads: int, rows: int) -> int:
 
 
 @contextmanager
-def threads_kept() -> Iterator[None]:
-    """Leave the calling thread with as many threads inside an operation as it has now, whatever workers there are within."""
+def threads_inside(count: int | None = None) -> Iterator[None]:
+    """Give the calling thread so many threads inside an operation, and leave it with as many as it has now.
+
+    Without a `count` workers within may change it.
+    """
     before = torch.get_num_threads()
     try:
+        if count is not None:
+            torch.set_num_threads(count)
         yield
     finally:
         torch.set_num_threads(before)
