@@ -23,6 +23,7 @@ from thawline.thaw.replay import Replay
 from thawline.train.checkpoint import Checkpoints
 from thawline.train.stacked import Stacked
 from thawline.train.together import Together
+from thawline.train.workers import threads_inside
 
 RATES = [1e-3, 3e-3, 1e-2, 3e-2]
 SIDE = "trials were trained side by side"
@@ -202,3 +203,30 @@ def test_alike() -> None:
     assert not alike(plain, recipe_from({"data": "reviews.csv", "train": {"seed": 7}}))
     assert not alike(plain, recipe_from({"data": "reviews.csv", "strategy": "head"}))
     assert not alike(plain, recipe_from({"data": "reviews.csv", "train": {"batch_size": 7}}))
+
+
+@pytest.mark.parametrize("kind", [torch.optim.AdamW, torch.optim.Adam, torch.optim.SGD])
+def test_a_step_has_the_same_bits_whatever_the_threads_inside(kind: type[torch.optim.Optimizer]) -> None:
+    more: dict[str, Any] = {"momentum": 0.9} if kind is torch.optim.SGD else {}
+
+    def stepped(threads: int) -> list[torch.Tensor]:
+        draw = torch.Generator().manual_seed(0)
+        # More than torch leaves to one thread, and no multiples of what a processor takes at once.
+        sizes = [(147_457,), (384, 385), (3, 50_021), (7,)]
+        masters = [torch.nn.Parameter(torch.randn(size, generator=draw)) for size in sizes]
+        optimizer, lower = kind(masters, lr=1e-2, weight_decay=0.1, fused=True, **more), list[torch.Tensor]()  # type: ignore[call-arg]
+        for _ in range(3):
+            given = [torch.randn(master.shape, generator=draw).bfloat16() for master in masters]
+            with threads_inside(threads):
+                for master in masters:
+                    master.grad = torch.empty_like(master)
+                sums = [master.grad for master in masters if master.grad is not None]
+                torch._foreach_copy_(sums, given)
+                torch._foreach_mul_(sums, [0.37, 1.9, 0.011, 3.3])
+                optimizer.step()
+                lower = [torch.empty_like(master, dtype=torch.bfloat16) for master in masters]
+                torch._foreach_copy_(lower, [master.data for master in masters])
+        return [*(master.data for master in masters), *lower]
+
+    alone = stepped(1)
+    assert all(torch.equal(one, other) for threads in (2, 3) for one, other in zip(alone, stepped(threads), strict=True))
