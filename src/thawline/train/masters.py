@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from thawline.train.workers import Workers, side_by_side
 
 _Pairs = list[tuple[nn.Parameter, Tensor]]
-_ALIGNED = 64
+ALIGNED = 64
 """Bytes: torch's own tensors begin at multiples of this."""
 
 
@@ -44,7 +44,7 @@ class Masters:
             self.named = masters
         for name, parameter in self.named.items():
             # What a file is mapped to begins anywhere, and by where it begins some kernels round.
-            if parameter.data_ptr() % _ALIGNED and (learned is None or name in learned):
+            if parameter.data_ptr() % ALIGNED and (learned is None or name in learned):
                 parameter.data = parameter.data.clone()
         self._behind = {self.named[name]: parameter for name, parameter in self._model.items()}
 

@@ -8,10 +8,11 @@ from typing import Any, NamedTuple, final
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from thawline.thaw.tape import Slot, Tape
+from thawline.train.masters import ALIGNED
 
 
 class _Each(NamedTuple):
@@ -97,7 +98,9 @@ class Stacked:
         key = id(weights.all[0])
         if key not in self._places:
             self._places |= {id(weight): (len(self._leaves), row) for row, weight in enumerate(weights.all)}
-            self._leaves.append(torch.stack([weight.detach() for weight in weights.all]).requires_grad_())
+            kept = [weight.detach() for weight in weights.all]
+            whole = _whole(kept)
+            self._leaves.append((torch.stack(kept) if whole is None else whole).requires_grad_())
         return self._leaves[self._places[key][0]]
 
     def _side_by_side(self, value: _Each) -> Tensor:
@@ -108,6 +111,24 @@ class Stacked:
 
     def _of(self, value: Any, place: int) -> Any:
         return value.all[place] if isinstance(value, _Each) else value
+
+
+def lay_side_by_side(weights: Sequence[nn.Parameter]) -> None:
+    """Let parameters of one shape lie in memory one after the other, so that a step need not copy them together."""
+    size = weights[0].numel() * weights[0].element_size()
+    if size % ALIGNED == 0:  # else some would begin where torch's own tensors do not, and some kernels round by that
+        for weight, row in zip(weights, torch.stack([weight.detach() for weight in weights]), strict=True):
+            weight.data = row
+
+
+def _whole(weights: Sequence[Tensor]) -> Tensor | None:
+    """Return the tensor whose rows these are; None where they are not."""
+    first, size = weights[0], weights[0].numel() * weights[0].element_size()
+    begin, memory = first.data_ptr(), first.untyped_storage().data_ptr()
+    apart = any(each.data_ptr() != begin + place * size for place, each in enumerate(weights))
+    if apart or len(weights) < 2 or weights[-1].untyped_storage().data_ptr() != memory or not first.is_contiguous():
+        return None
+    return first.as_strided((len(weights), *first.shape), (first.numel(), *first.stride()))
 
 
 class _Products(torch.autograd.Function):

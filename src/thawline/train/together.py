@@ -21,7 +21,7 @@ from thawline.train.gradients import SUMS
 from thawline.train.learner import step_abreast
 from thawline.train.loop import Loop
 from thawline.train.masters import add_abreast
-from thawline.train.stacked import Stacked
+from thawline.train.stacked import Stacked, lay_side_by_side
 from thawline.train.trust import Part, Trust
 from thawline.train.workers import threads_inside
 from thawline.types import Batch, Loss
@@ -46,6 +46,9 @@ class Together:
         self.faults: dict[Loop, DivergedError] = {}
         self._tapes: dict[tuple[torch.Size, torch.dtype], dict[Loop, Tape]] = {}
         self._trusts: dict[tuple[torch.Size, int], Trust] = {}
+        weights = [loop.learner.masters.weights for loop in loops]
+        for name in (name for group in loops[0].learner.groups for name in group.parameters):
+            lay_side_by_side([own[name] for own in weights])
 
     def run(self) -> None:
         """Train all to their ends; raises NotTogetherError before the first step where that cannot be done side by side."""
