@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 import soundfile
 
+from thawline.data.dataset import Options, understood
 from thawline.data.delimited import parse
 from thawline.data.paths import with_files
+from thawline.data.prepare import canonical
+from thawline.data.read import read
 from thawline.data.sounds import seconds, sound, unreadable
 from thawline.data.speech import layout
 from thawline.data.tables import through_cache
@@ -54,6 +57,33 @@ def test_lists_of_paths_by_split(tmp_path: Path, cache: Path) -> None:
         "validation": ["drei"],
     }
     assert source.splits["train"].column_names == ["audio", "text"]
+
+
+@pytest.mark.parametrize("layout_of", ["piped", "kaldi", "manifest"])
+def test_lists_in_an_encoding_that_is_named(layout_of: str, tmp_path: Path, cache: Path) -> None:
+    wavs(tmp_path, "a.wav", "b.wav")
+    if layout_of == "piped":
+        (tmp_path / "metadata.csv").write_bytes("a|Straße\nb|Köln\n".encode("cp1252"))
+    elif layout_of == "kaldi":
+        lines(tmp_path / "wav.scp", "a a.wav", "b b.wav")
+        (tmp_path / "text").write_bytes("a Straße\nb Köln\n".encode("cp1252"))
+    else:
+        rows = '{"audio": "a.wav", "text": "Straße"}\n{"audio": "b.wav", "text": "Köln"}\n'
+        (tmp_path / "manifest.jsonl").write_bytes(rows.encode("cp1252"))
+    source = read(tmp_path, encoding="cp1252", cache=cache)
+    (table,) = source.splits.values()
+    assert table.column("text").to_pylist() == ["Straße", "Köln"]
+    with pytest.raises(DataError, match="encoding"):
+        read(tmp_path, encoding="cp1252x", cache=cache)
+
+
+def test_transcripts_that_are_numbers(tmp_path: Path, cache: Path) -> None:
+    wavs(tmp_path, "a.wav", "b.wav")
+    lines(tmp_path / "train.jsonl", '{"audio": "a.wav", "text": 7}', '{"audio": "b.wav", "text": 12}')
+    source, columns, _ = understood(read(tmp_path / "train.jsonl", cache=cache), Options())
+    assert (columns.target, columns.label) == ("transcript", "text")
+    (table,) = source.splits.values()
+    assert canonical(table, columns, "train").examples.column("label").to_pylist() == ["7", "12"]
 
 
 def test_a_line_that_does_not_fit(tmp_path: Path, cache: Path) -> None:

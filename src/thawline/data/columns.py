@@ -221,7 +221,8 @@ def _find_tags(table: pa.Table, taken: set[str | None]) -> tuple[str, ...]:
 
 def _find_transcript(table: pa.Table, taken: set[str | None]) -> tuple[str, ...]:
     free = (name for name in table.column_names if name not in taken)
-    by_name = {name.lower(): name for name in free if is_text(table.schema.field(name).type)}
+    # Spoken digits may stand there as numbers.
+    by_name = {name.lower(): name for name in free if not pa.types.is_nested(table.schema.field(name).type)}
     return tuple(by_name[name] for name in _TRANSCRIPTS.split() if name in by_name)[:1]
 
 

@@ -24,7 +24,7 @@ def detect(path: Path, encoding: str | None = None) -> str:
     if not sample.strip(b" \t\r\n\0\xef\xbb\xbf\xff\xfe"):
         raise DataError(f"{path} is empty; expected a table with a header and at least one row.")
     if encoding is not None:
-        codec = _known(encoding)
+        codec = known(encoding)
         if (fault := _fault(path, codec)) is not None:
             raise DataError(f"{path}, line {fault}: not {encoding}. Leave data.encoding out to have the encoding detected.")
         return "utf-8-sig" if codec == "utf-8" and sample.startswith(codecs.BOM_UTF8) else codec
@@ -46,7 +46,8 @@ def told(codec: str, encoding: str | None) -> tuple[str, ...]:
     return (f"read as {_NAMES.get(codec, codec.upper())}{' (detected)' if encoding is None else ''}",)
 
 
-def _known(encoding: str) -> str:
+def known(encoding: str) -> str:
+    """Return the name of a codec as Python has it; raises DataError for an encoding that there is not."""
     try:
         return codecs.lookup(encoding).name
     except LookupError:

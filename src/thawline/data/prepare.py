@@ -102,7 +102,9 @@ def class_codes(part: Part, names: Sequence[str]) -> np.ndarray[Any, np.dtype[np
 
 def _targets(values: Sequence[pa.ChunkedArray], names: Sequence[str], columns: Columns, *, split: str) -> pa.ChunkedArray:
     if not columns.plainly:
-        return values[0]
+        kind = values[0].type
+        number = pa.types.is_integer(kind) or pa.types.is_floating(kind)  # a transcript of digits
+        return values[0].cast(pa.string()) if number else values[0]
     if len(values) > 1:
         return labels.indicators(values, names, split)
     return labels.canonical(values[0], columns.form, name=names[0], split=split)

@@ -63,7 +63,7 @@ def read(data: object, *, encoding: str | None = None, cache: Path) -> Source:
         path = Path(data).expanduser()
         if path.is_dir():
             return _of_folder(path, encoding, cache)
-        alone = (speech.layout(path, cache) or folders.loose(path, cache)) if path.is_file() else None
+        alone = (speech.layout(path, cache, encoding=encoding) or folders.loose(path, cache)) if path.is_file() else None
         return alone or _located(_file(path, encoding, cache), path.parent)
     if isinstance(data, Mapping) and data and all(isinstance(key, str) and key.lower() in SPLITS for key in data):
         return _several(data, encoding, cache)
@@ -80,7 +80,7 @@ def read(data: object, *, encoding: str | None = None, cache: Path) -> Source:
 def _of_folder(path: Path, encoding: str | None, cache: Path) -> Source:
     if _is_saved(path):
         return _located(_saved(path), path)
-    of_files = speech.layout(path, cache) or folders.media(path, cache)
+    of_files = speech.layout(path, cache, encoding=encoding) or folders.media(path, cache)
     if of_files is None and not any(_is_table(entry) for entry in path.iterdir() if entry.is_file()):
         of_files = _of_folders(path, encoding, cache) or folders.loose(path, cache)
     return of_files or _located(_folder(path, encoding, cache), path)

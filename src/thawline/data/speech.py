@@ -28,7 +28,7 @@ _ROWS = 16384
 _SEGMENTS = "{} names segments of longer recordings, which are not read; cut them into files of their own first."
 
 
-def layout(path: Path, cache: Path) -> Source | None:
+def layout(path: Path, cache: Path, *, encoding: str | None = None) -> Source | None:
     """Read a folder, or one file, of speech; None where it is laid out in none of these ways.
 
     Tables have the column "audio", as `thawline.data.paths.with_files` makes it, and the transcripts under the names that they
@@ -38,7 +38,11 @@ def layout(path: Path, cache: Path) -> Source | None:
     from thawline.data.read import Source  # which imports this module
 
     folder = path if path.is_dir() else path.parent
-    if not path.exists() or not (found := _piped(path, cache) or _kaldi(path) or _manifests(path, cache)):
+    if encoding is not None:
+        encodings.known(encoding)
+    if not path.exists() or not (
+        found := _piped(path, cache, encoding) or _kaldi(path, encoding) or _manifests(path, cache, encoding)
+    ):
         return None
     splits, notes = {}, []
     for split, (name, file) in found.items():
@@ -64,20 +68,19 @@ def parse_piped(path: Path, encoding: str | None) -> Parsed:
 _Found = dict[str, tuple[str, TableFile]]  # by split: the name of the file as seen from the folder, and what is in it
 
 
-def _piped(path: Path, cache: Path) -> _Found:
+def _piped(path: Path, cache: Path, encoding: str | None) -> _Found:
     found = []
     for file in _files(path, (".csv", ".txt", ".psv")):
-        names = _first_names(file)
+        names = _first_names(file, encoding)
         if (ending := _ending(names, file.parent)) is not None:
-            read = through_cache(file, parse_piped, encoding=None, cache=cache)
+            read = through_cache(file, parse_piped, encoding=encoding, cache=cache)
             found.append((_split(file.stem), file.name, read._replace(table=_with_audio(read.table, ending))))
     return _by_split(path, found)
 
 
-def _first_names(file: Path) -> list[str]:
+def _first_names(file: Path, encoding: str | None) -> list[str]:
     """Return the first names of a file that has one or two `|` in each line; none of another file."""
-    with file.open("rb") as stream:
-        head = stream.read(_HEAD).decode("utf-8", "replace").lstrip("\ufeff")
+    head = _head(file).decode(encodings.known(encoding or "utf-8"), "replace").lstrip("\ufeff")
     whole = head.split("\n")[: -1 if len(head) > _HEAD // 4 else None]  # the last one may be cut
     lines = [line for line in whole if line.strip()][:_SEEN]
     bars = {line.count("|") for line in lines}
@@ -117,17 +120,18 @@ def _batches(path: Path, codec: str, schema: pa.Schema) -> Iterator[pa.RecordBat
         yield pa.RecordBatch.from_arrays([pa.array(column, pa.string()) for column in zip(*rows, strict=True)], schema=schema)
 
 
-def _kaldi(path: Path) -> _Found:
+def _kaldi(path: Path, encoding: str | None) -> _Found:
     lists = [file for file in (path / "wav.scp", *sorted(path.glob("*/wav.scp"))) if file.with_name("text").is_file()]
     split = {file: "all" if file.parent == path else _split(file.parent.name) for file in lists if file.is_file()}
-    return _by_split(path, [(split[file], str(file.relative_to(path)), _of_lists(file)) for file in split])
+    return _by_split(path, [(split[file], str(file.relative_to(path)), _of_lists(file, encoding)) for file in split])
 
 
-def _of_lists(scp: Path) -> TableFile:
+def _of_lists(scp: Path, encoding: str | None) -> TableFile:
     """Join wav.scp, text and perhaps utt2spk by the name of the utterance."""
     if (scp.parent / "segments").is_file():
         raise DataError(_SEGMENTS.format(scp.parent / "segments"))
-    read = {file: _listed(scp.with_name(file)) for file in ("wav.scp", "text", "utt2spk") if scp.with_name(file).is_file()}
+    files = {name: scp.with_name(name) for name in ("wav.scp", "text", "utt2spk")}
+    read = {name: _listed(file, encoding) for name, file in files.items() if file.is_file()}
     if command := next((value for value in read["wav.scp"].values() if value.endswith("|")), None):
         raise DataError(
             f"{scp} holds commands ({command[:60]}), which are not run; write their results to files and name these."
@@ -149,12 +153,12 @@ def _of_lists(scp: Path) -> TableFile:
     return TableFile(table, notes, hash_table(table))
 
 
-def _listed(path: Path) -> dict[str, str]:
-    parts = (line.split(None, 1) for _, line in _lines(path, encodings.detect(path)))
+def _listed(path: Path, encoding: str | None) -> dict[str, str]:
+    parts = (line.split(None, 1) for _, line in _lines(path, encodings.detect(path, encoding)))
     return {part[0]: part[1].strip() if len(part) > 1 else "" for part in parts if part}
 
 
-def _manifests(path: Path, cache: Path) -> _Found:
+def _manifests(path: Path, cache: Path, encoding: str | None) -> _Found:
     from thawline.data.read import PARSERS
 
     files = _files(path, tuple(PARSERS))
@@ -164,7 +168,7 @@ def _manifests(path: Path, cache: Path) -> _Found:
     found = []
     for file in chosen:
         try:
-            read = through_cache(file, PARSERS[file.suffix.lower()], encoding=None, cache=cache)
+            read = through_cache(file, PARSERS[file.suffix.lower()], encoding=encoding, cache=cache)
         except DataError:
             if b'"audio_filepath"' in _head(file):
                 raise
