@@ -149,3 +149,21 @@ def test_mistakes_in_the_place_of_a_model(tmp_path: Path, capsys: pytest.Capture
 
 def test_the_guide_runs(minilm: Path) -> None:
     assert doctest.testfile(str(GUIDE), module_relative=False, encoding="utf-8").failed == 0
+
+
+def test_an_example_of_several_pieces_has_one_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = " ".join(TEXTS).split()
+    rows = [
+        {"tokens": some, "tags": ["O"] * len(some)} for i in range(6) for some in [words[i : i + (30 if i % 3 == 0 else 4)]]
+    ]
+    rows[0]["tags"][0] = "B-X"
+    (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    found = dict[tuple[str, int], pa.Table]()
+    for pool in ("mean", "none"):
+        for tokens in (1 << 15, 16):  # all at once, and a piece or two
+            monkeypatch.setattr(module, "_TOKENS", tokens)
+            asked: dict[str, Any] = {"data": {"max_length": 16}, "pool": pool, "task": "token-classification", **PLAIN}
+            found[pool, tokens] = tl.features(folder_of("bert"), str(tmp_path / "train.jsonl"), **asked)
+    for pool in ("mean", "none"):
+        assert found[pool, 16].num_rows == 6 and found[pool, 16].to_pylist() == found[pool, 1 << 15].to_pylist()
+    assert len(found["none", 16]["features"][0]) >= 30

@@ -71,6 +71,18 @@ def test_attention_in_bfloat16_is_that_in_float32_rounded(length: int) -> None:
         assert float((rounded.float() - exact).norm() / exact.norm()) < 0.02
 
 
+@pytest.mark.parametrize("kind", [torch.nn.MultiheadAttention, torch.nn.TransformerEncoderLayer])
+def test_attention_of_torchs_own_modules_draws_from_the_key(kind: Any) -> None:
+    module, given = kind(8, 2, dropout=0.5).train(), torch.ones(1, 3, 8)
+
+    def drawn(*key: int) -> torch.Tensor:
+        with Draws(key):
+            said = module(given, given, given) if kind is torch.nn.MultiheadAttention else module(given)
+        return said if isinstance(said, torch.Tensor) else said[0]
+
+    assert torch.equal(drawn(1), drawn(1)) and not torch.equal(drawn(1), drawn(2))
+
+
 def test_rows_of_a_gradient_add_up_to_the_whole() -> None:
     """Of a table some rows come, some twice; added in float32, whatever they are rounded to."""
     table = nn.Embedding(9, 4)

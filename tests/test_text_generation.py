@@ -15,6 +15,7 @@ from torch.nn import functional
 import thawline as tl
 from families import SENTENCES, tokenizer_of
 from stored import stored_of
+from test_plan import job_of
 from thawline.errors import DataError, UserError
 from thawline.evaluate.predict import measure, spread
 from thawline.models.chat import ensure_template
@@ -25,6 +26,7 @@ from thawline.tasks.likelihood import token_losses
 from thawline.tasks.text_generation import GenerationOptions, TextGeneration
 from thawline.testing import check_task
 from thawline.testing.sums import supervised, whole
+from thawline.train.loop import untold
 
 POSITIONS = 160
 SIZES: dict[str, dict[str, Any]] = {
@@ -331,3 +333,26 @@ def test_answers_while_training_where_asked_for(tmp_path: Path) -> None:
     run = train(chats(tmp_path), task={"options": {"generate_in_training": 2}}, train={"metric": "rouge_l"})
     lines = [json.loads(line) for line in (run.folder / "history.jsonl").read_text().splitlines()]
     assert all("rouge_l" in line for line in lines if line["kind"] == "evaluation")
+
+
+def test_answers_while_training_beside_a_frozen_part_in_two_threads(tmp_path: Path) -> None:
+    """What writes does so with the model that a worker would replay with meanwhile; drawn answers are the same each time."""
+    asked = {"generate_in_training": None, "max_new_tokens": 8, "generation": {"do_sample": True}}
+    kinds = {"num_train_epochs": 1, "batch_size": 8, "per_device_eval_batch_size": 4, "seed": 0, "bf16": False}
+    found = list[Any]()
+    for threads in (1, 2):
+        more: dict[str, Any] = {
+            "train": {**kinds, "threads": threads},
+            "data": {"validation_size": 0.5},
+            "strategy": "freeze(1)",
+        }
+        home, task = tmp_path / str(threads), {"name": "text-generation", "options": asked}
+        home.mkdir()
+        job = job_of(home, str(chats(home, 80)), model=_checkpoint(), task=task, **more)
+        loop = job.loop()
+        loop.learner.open(0)
+        assert loop.evaluate is not None and job.workers.count == threads
+        found += [loop.evaluate(loop.learner.model, untold) for _ in range(2)]
+        job.workers.close()
+    assert found[0] == found[1] and found[2] == found[3]
+    assert found[0]["loss"] == pytest.approx(found[2]["loss"], rel=1e-5)

@@ -49,7 +49,10 @@ class Ahead:
 
     def _write(self, seconds: float, watched: int) -> None:
         plan, depth = self.folder.read("plan.json") or {}, self.loop.gradients.prefix.depth(self._line)
-        seconds += sum(one["seconds_to_fill"] for one in plan.get("store", []) if one["depth"] != depth)
+        # A line that rises has the depths above it before it; one that sinks finds them filled, unless views change.
+        rises, views = self.assembled.strategy.adaptation is not None, self.loop.gradients.data.views is not None
+        coming = [one for one in plan.get("store", []) if (one["depth"] > depth if rises else views and one["depth"] < depth)]
+        seconds += sum(one["seconds_to_fill"] for one in coming)
         self.folder.write("plan.json", {**plan, "seconds": {"train": round(seconds, 3)}, "watched": watched})
 
     def _tokens_left(self, done: int) -> float:

@@ -250,8 +250,12 @@ def evaluator(
             prefix.fill(data, learner.thaw_line, later=True)
             depth = prefix.depth(learner.thaw_line)
             size = recipe.train.per_device_eval_batch_size or (_ROWS_OF_HEAD if depth == head else _ROWS)
-            options: dict[str, Any] = {"autocast": gradients.device.autocast, "each": gradients.workers.each}
+            # What writes its answers does so with a model that others must not replay with meanwhile.
+            each = map if depth > 0 and data.task.passes_to_answer else gradients.workers.each
+            options: dict[str, Any] = {"autocast": gradients.device.autocast, "each": each}
             options |= {"forward": forward, "hollow": depth > 0}
+            modes.enter_context(torch.random.fork_rng())  # answers may be drawn, and are to be the same after a resume
+            torch.manual_seed(recipe.train.seed)
             return measure(model, data, batch_size=size, told=lambda done: told(done, len(data)), **options)
 
     return evaluate

@@ -211,6 +211,12 @@ def bare_prefix(
     return Prefix(replicas, cuts, below, autocast=device.autocast, each=workers.each, say=say)
 
 
+def _processor() -> str:
+    """Return what decides which code torch computes with: results of another one differ in the last bits."""
+    able = torch.cpu.get_capabilities()
+    return " ".join([torch.backends.cpu.get_cpu_capability(), *sorted(name for name, there in able.items() if there is True)])
+
+
 def _arithmetic(device: Device) -> str:
     return ["float32", "autocast to bfloat16", "bfloat16"][device.bf16 + device.lower]
 
@@ -247,6 +253,7 @@ def facts_of(prefix: Prefix, prepared: Prepared, assembled: Assembled, *, depth:
         "collated": _collated(prepared),
         "padding": _padding(prepared),
         "device": device.device.type,
+        "processor": _processor(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,

@@ -97,30 +97,36 @@ class Features:
         """Yield rows in the order of the examples: id, label and split where there are any, and "features"."""
         done = 0
         for indices, vectors in self._in_parts():
-            rows = {name: column.slice(done, len(indices)).combine_chunks() for name, column in self.columns.items()}
+            rows = {name: column.slice(done, len(vectors)).combine_chunks() for name, column in self.columns.items()}
             yield pa.record_batch({**rows, "features": vectors})
-            done += len(indices)
-            told(done)
+            done += len(vectors)
+            told(int(indices[-1]) + 1)
 
     def matrix(self, told: Callable[[int], object] = lambda done: None) -> np.ndarray:
         """Return one vector an example, float32 [N, D], the mean where an example was cut into pieces."""
-        parts, owners = list[np.ndarray](), self.data.owners
-        for indices, vectors in self._in_parts():
-            parts.append(vectors.flatten().to_numpy().reshape(len(vectors), -1))
-            told(int(indices[-1]) + 1)
-        found = np.concatenate(parts)
-        if owners is None:
-            return found
-        first, pieces = np.unique(owners, return_index=True, return_counts=True)[1:]
-        return np.asarray(np.add.reduceat(found, first) / pieces[:, None], dtype=np.float32)
+        parts = list[np.ndarray]()
+        for batch in self.batches(told):
+            parts.append(batch["features"].flatten().to_numpy().reshape(len(batch), -1))
+        return np.concatenate(parts)
 
     def _in_parts(self) -> Iterator[tuple[np.ndarray, pa.Array]]:
-        """Yield positions, so many that memory stays flat, with their vectors."""
-        ends = np.flatnonzero(np.diff(np.cumsum(self.data.lengths, dtype=np.int64) // _TOKENS)) + 1
-        parts = np.split(np.arange(len(self)), ends)
+        """Yield positions, so many that memory stays flat, with the vectors of their examples."""
+        ends, owners = np.flatnonzero(np.diff(np.cumsum(self.data.lengths, dtype=np.int64) // _TOKENS)) + 1, self.data.owners
+        ends = ends if owners is None else np.unique(np.searchsorted(owners, owners[ends]))  # an example's pieces stay together
+        parts = [part for part in np.split(np.arange(len(self)), ends) if len(part)]
         yield from self.workers.each(lambda part: (part, self._vectors(part)), parts)
 
     def _vectors(self, indices: np.ndarray) -> pa.Array:
+        vectors = self._of_pieces(indices)
+        if self.data.owners is None:
+            return vectors
+        first, pieces = np.unique(self.data.owners[indices], return_index=True, return_counts=True)[1:]
+        if self.pool == "none" and self._of_positions:  # one piece after the other
+            return pa.ListArray.from_arrays(vectors.offsets.take(pa.array([*first, len(indices)])), vectors.values)
+        found = vectors.flatten().to_numpy().reshape(len(vectors), -1)
+        return _listed(torch.from_numpy(np.asarray(np.add.reduceat(found, first) / pieces[:, None], dtype=np.float32)))
+
+    def _of_pieces(self, indices: np.ndarray) -> pa.Array:
         rows = [row.float().cpu() for row in self.prefix.tensors(self.data, indices, self.depth)]
         if not self._of_positions:
             return _listed(torch.stack([_mean(row) if self.pool == "mean" else row.flatten() for row in rows]))

@@ -203,8 +203,9 @@ class Trials:
         for one, came in zip(waiting, found or (), strict=found is not None):
             one |= self._kept(came.job, came.trained) if came.fault is None else fault(came.fault)
             self.say(f"note: {combination(one['varied'])}: {outcome(one, table['metric'])}")
+        self._write(table)  # first, since what is settled cannot be resumed
+        for came in found or ():
             Checkpoints(came.job.folder.path / "checkpoints").settle(best=own.train.load_best_model_at_end)
-        self._write(table)
 
     def _outcome(self, home: RunFolder, recipe: Recipe) -> Entry:
         """Train one and return what came of it, having written its metrics.json."""

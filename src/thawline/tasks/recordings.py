@@ -90,7 +90,7 @@ def _most(extractor: Any, config: Any) -> float:
 
 def configure(config: Any) -> None:
     """Turn off masking inside the model: it draws from numbers of its own, so that no run could be repeated."""
-    if getattr(config, "apply_spec_augment", False):
+    if hasattr(config, "apply_spec_augment") or hasattr(config, "mask_time_prob"):  # Data2Vec's has no switch, and is on
         config.apply_spec_augment = False
 
 

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, final
+from typing import Any, cast, final
 
 import numpy as np
 
@@ -89,8 +89,12 @@ class Supervised:
         """Return the items as they are seen in an epoch."""
         if self.views is None or self.views.epoch == epoch:
             return self
+        known = self.__dict__.get("_seen")
+        if known is not None and known.views.epoch == epoch:
+            return cast(Supervised, known)  # the same one, so that what is known of its examples is found again
         other = replace(self, views=replace(self.views, epoch=epoch))
         other.__dict__["_plain"] = self._plain
+        self.__dict__["_seen"] = other
         return other
 
     def owner(self, index: int) -> int:

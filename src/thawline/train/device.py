@@ -88,9 +88,11 @@ class Device:
         """Add up gradients and counts over the processes: sums, so the step is that of one process with all the examples."""
         if self.accelerator.num_processes == 1:
             return sums
-        for master in masters.now:
-            gradient = master.grad if master.grad is not None else torch.zeros_like(master)
-            master.grad = self.accelerator.reduce(gradient, "sum")
+        there = torch.tensor([float(master.grad is not None) for master in masters.now], device=self.device)
+        for master, some in zip(masters.now, self.accelerator.reduce(there, "sum").tolist(), strict=True):
+            if some:  # what no process has a gradient of stays as it is: weight decay would move it
+                gradient = master.grad if master.grad is not None else torch.zeros_like(master)
+                master.grad = self.accelerator.reduce(gradient, "sum")
         counts = torch.tensor(list(sums.values()), dtype=torch.float64, device=self.device)
         return dict(zip(sums, self.accelerator.reduce(counts, "sum").tolist(), strict=True))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from inspect import signature
 from typing import Any, final
 
 import numpy as np
@@ -64,6 +65,13 @@ class Draws(TorchFunctionMode):
             torch.manual_seed(int(self._bits.integers(2**63)))
             return func(*args, **kwargs)
 
+    def _attention_of_modules(self, func: Callable[..., Any], args: tuple[Any, ...], *, kwargs: Mapping[str, Any]) -> Any:
+        """Torch's own attention (WavLM's, say) calls dropout where no mode sees it."""
+        given = dict(zip(signature(func).parameters, args, strict=False)) | dict(kwargs)
+        if not given.get("training", True) or not given["dropout_p"]:
+            return func(*args, **kwargs)
+        return self._seeded(func, args, kwargs=kwargs)
+
     def _kept(self, like: Tensor, p: float) -> Tensor:
         """Return 1/(1-p) where an element is kept and 0 where it is dropped."""
         dropped = round(p * _LEVELS)
@@ -109,6 +117,7 @@ _OWN: dict[Any, Callable[..., Any]] = {
     for name in names.split()
 } | {
     functional.dropout: Draws._dropout,
+    functional.multi_head_attention_forward: Draws._attention_of_modules,
     functional.scaled_dot_product_attention: Draws._attention,
     torch.conv2d: Draws._convolution,
 }

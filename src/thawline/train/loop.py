@@ -182,6 +182,11 @@ class Loop:
         record: dict[str, Any] = {"skipped": True}
         if stepped is not None:
             norm, rates = stepped
+            if not math.isfinite(norm):  # before such weights are kept
+                raise DivergedError(
+                    f"The gradient's norm is {norm} at step {state.step + 1}: training has diverged; "
+                    "try a lower train.learning_rate."
+                )
             record = {"loss": sums["total"] / sums["weight"], "gradient_norm": norm, "learning_rates": rates}
         state.step += 1
         state.examples += int(sums["examples"])

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -84,10 +84,8 @@ class Together:
             loop.open()
         sums = dict(zip(active, self._gradients(active), strict=True))
         for loop in active:
-            try:
+            with self._noted(loop):
                 loop.refuse(sums[loop])
-            except DivergedError as error:
-                self.faults[loop] = error
         going = [loop for loop in active if loop not in self.faults]
         moving = [loop for loop in going if sums[loop]["weight"] > 0]
         weights = [sums[loop]["weight"] for loop in moving]
@@ -96,10 +94,19 @@ class Together:
         stepped = dict(zip(moving, done, strict=True))
         seconds = (time.monotonic() - start) / len(active)
         for loop in going:
-            loop.take(sums[loop], stepped.get(loop), seconds)
+            with self._noted(loop):
+                loop.take(sums[loop], stepped.get(loop), seconds)
         each = (time.monotonic() - start) / len(active)
         for loop in active:
             loop.state.seconds["train"] += each
+
+    @contextmanager
+    def _noted(self, loop: Loop) -> Iterator[None]:
+        """Take note where a loop has diverged; the others go on."""
+        try:
+            yield
+        except DivergedError as error:
+            self.faults[loop] = error
 
     def _gradients(self, active: Sequence[Loop]) -> list[Mapping[str, float]]:
         """Leave every loop's gradients with its masters, and return its sums."""
