@@ -97,6 +97,26 @@ def test_one_that_stops_early_or_diverges_leaves_the_others_alone(tmp_path: Path
     assert steps
 
 
+def test_trials_that_are_killed_as_they_end_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, _ = abreast(tmp_path / "whole")
+    calls, settle = list[Path](), Checkpoints.settle
+
+    def killed(self: Checkpoints, *, best: bool) -> None:
+        calls.append(self.folder)
+        if len(calls) == 3:  # in the middle of it, the first of those side by side being done
+            index = self.index()
+            (self.folder / index["last"] / "state.json").unlink()
+            raise SystemExit
+        settle(self, best=best)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "settle", killed)
+        with pytest.raises(SystemExit):
+            abreast(tmp_path / "run")
+    assert all(entry["state"] == "finished" for entry in read(tmp_path / "run" / "trials.json")["trials"])
+    assert results(tl.resume(tmp_path / "run", say=lambda text: None, progress=False).folder) == results(whole)
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_stopped_run_goes_on_to_the_same_bytes(tmp_path: Path, how: signal.Signals) -> None:
     whole, _ = abreast(tmp_path / "whole", epochs=4)

@@ -52,6 +52,18 @@ def test_what_closes_is_not_told_from_what_was_open(tmp_path: Path) -> None:
     assert found["watched"] < 5
 
 
+@pytest.mark.parametrize(("strategy", "more"), [("gradual(full, until=0.5)", 0.0), ("adaptive(full)", 30.0)])
+def test_filling_that_has_been_done_is_not_counted_again(tmp_path: Path, strategy: str, more: float) -> None:
+    """A line that sinks finds the depths below it filled before the first step; one that rises has those above before it."""
+    loop = job_of(tmp_path, **options(strategy=strategy)).loop()
+    (ahead,) = (one for one in loop.observers if isinstance(one, Ahead))
+    loop.learner.open(0)
+    ahead._line = loop.learner.thaw_line
+    ahead.folder.write("plan.json", {"store": [{"depth": depth, "seconds_to_fill": 10.0} for depth in (1, 2, 3)]})
+    ahead._write(100.0, 5)
+    assert json.loads((tmp_path / "run" / "plan.json").read_text())["seconds"]["train"] == 100.0 + more
+
+
 def test_too_short_to_be_foretold(tmp_path: Path) -> None:
     assert "seconds" not in foretold(tmp_path, steps=4)
 

@@ -20,7 +20,7 @@ from thawline.run.folder import RunFolder
 from thawline.run.kept import kept
 from thawline.tasks.audio_classification import AudioClassification
 from thawline.tasks.base import Fitting
-from thawline.tasks.recordings import pieces
+from thawline.tasks.recordings import configure, pieces
 from thawline.tasks.supervised import Supervised, Views, of_examples
 from thawline.tasks.too_short import least_samples
 from thawline.testing import check_task
@@ -77,6 +77,12 @@ def test_contract(name: str, problem: str, models: dict[str, str]) -> None:
     """Of wav2vec 2.0 the one without a mask too: each length runs apart."""
     task = task_of(models[name], problem)
     check_task(task, model_of(task, models[name]), examples(problem))
+
+
+def test_masking_inside_the_model_is_off_where_its_config_has_no_switch() -> None:
+    config = transformers.Data2VecAudioConfig()
+    configure(config)
+    assert config.apply_spec_augment is False
 
 
 def test_window_is_what_the_data_needs(models: dict[str, str]) -> None:

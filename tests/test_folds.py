@@ -156,6 +156,19 @@ def test_items_are_selected(several: bool, tmp_path: Path) -> None:
     assert (some.owners is None) if not several else some.owners.tolist() == alone.owners.tolist()  # type: ignore[union-attr]
 
 
+def test_a_torn_file_of_items_is_made_anew(tmp_path: Path) -> None:
+    def made() -> list[list[int]]:
+        given: Any = [[{"n": n} for n in range(20)]]
+        found = encoded(given, lambda some: [{"input_ids": [e["n"]] * 3} for e in some], key="k", cache=tmp_path)
+        return [item["input_ids"].tolist() for item in found]
+
+    whole = made()
+    (path,) = tmp_path.rglob("*.arrow")
+    for torn in (path.read_bytes()[:-40], b"", b"something else"):
+        path.write_bytes(torn)
+        assert made() == whole
+
+
 # The recipe
 
 

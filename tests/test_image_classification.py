@@ -176,6 +176,13 @@ def seen(task: ImageClassification, *changes: str, most: int | None = None) -> S
     return Supervised(task, data.items, data.lengths, data.ids, data.targets, views=Views(str(changes), 0, most))
 
 
+def test_a_view_is_one_object_for_all_steps_of_its_epoch(models: dict[str, str]) -> None:
+    """What is held of all its examples is found by it, so that a step need not read them again."""
+    data = seen(task_of(models["vit"]), "flip")
+    assert data.seen(1) is data.seen(1) and data.seen(1).digests is data.seen(1).digests
+    assert data.seen(2) is not data.seen(1) and data.seen(2).digests != data.seen(1).digests
+
+
 def test_views_follow_from_seed_and_epoch(models: dict[str, str]) -> None:
     data = seen(task_of(models["vit"]), "flip", "crop(0.5)")
     first, again, other = (data.seen(e).batch(np.arange(6)).inputs["pixel_values"] for e in (0, 0, 1))

@@ -4,12 +4,14 @@ import io
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from safetensors.torch import load_file
 from torch import nn
 
 import thawline as tl
@@ -28,6 +30,7 @@ from thawline.train.budget import Costs, steps_within
 from thawline.train.checkpoint import Checkpoints
 from thawline.train.device import Device
 from thawline.train.forecast import advice, forecast
+from thawline.train.learner import Learner
 from thawline.train.loop import Moment
 from thawline.train.masters import Masters
 from thawline.train.observe import ProgressBar, memory_watch
@@ -228,6 +231,31 @@ def test_same_seed_same_bytes(tmp_path: Path) -> None:
 def test_a_loss_that_is_no_number_ends_in_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(DivergedError, match=r"train\.learning_rate"):
         run(tmp_path / "run", lr=1e30, max_grad_norm=None, optim="sgd", epochs=5)
+
+
+def test_a_gradient_that_is_no_number_ends_before_it_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    judged = Learner._judged
+
+    def broken(self: Learner, done: int, weight: float, norms: torch.Tensor) -> Any:
+        return judged(self, done, weight, norms * float("nan") if done == 3 else norms)
+
+    monkeypatch.setattr(Learner, "_judged", broken)
+    with pytest.raises(DivergedError, match=r"norm is nan at step 4.*train\.learning_rate"):
+        run(tmp_path / "run", epochs=5, checkpoint_minutes=1e-6)
+    kept = [load_file(path) for path in (tmp_path / "run" / "checkpoints").rglob("model.safetensors")]
+    assert kept and all(bool(tensor.isfinite().all()) for tensors in kept for tensor in tensors.values())
+
+
+def test_what_no_process_has_a_gradient_of_is_not_moved() -> None:
+    device, model = Device("cpu"), nn.ParameterDict({name: nn.Parameter(torch.ones(2)) for name in ("used", "unused")})
+    masters = Masters(model)
+    masters.open({"used", "unused"})
+    masters.add([torch.ones(2), None])
+    # Two processes alike.
+    device.accelerator = SimpleNamespace(num_processes=2, reduce=lambda tensor, how: 2 * tensor)  # type: ignore[assignment]
+    assert device.summed(masters, {"total": 1.0}) == {"total": 2.0}
+    used, unused = masters.now
+    assert used.grad is not None and used.grad.tolist() == [2.0, 2.0] and unused.grad is None
 
 
 def test_budget_plans_steps_and_records_the_decision(tmp_path: Path) -> None:

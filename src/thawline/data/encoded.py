@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, final
 import numpy as np
 import pyarrow as pa
 
-from thawline.data.cache import open_arrow, written_aside
+from thawline.data.cache import written_aside
 from thawline.types import Example, Item
 
 _TYPES = {"u1": (np.uint8, pa.uint8()), "f": (np.float32, pa.float32())}
@@ -106,10 +106,12 @@ def encoded(
     called with the number of examples done.
     """
     path = cache / "encoded" / f"{key}.arrow"
-    if open_arrow(path) is None:  # not there, or torn
+    try:
+        return Encoded(path)
+    except (FileNotFoundError, pa.ArrowInvalid):  # not there, or torn
         with written_aside(path) as aside:
             _write(aside, batches, encode, told=told)
-    return Encoded(path)
+        return Encoded(path)
 
 
 def _write(path: Path, batches: Iterable[Sequence[Example]], encode: Any, *, told: Callable[[int], object]) -> None:

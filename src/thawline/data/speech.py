@@ -80,7 +80,7 @@ def _piped(path: Path, cache: Path, encoding: str | None) -> _Found:
 
 def _first_names(file: Path, encoding: str | None) -> list[str]:
     """Return the first names of a file that has one or two `|` in each line; none of another file."""
-    head = _head(file).decode(encodings.known(encoding or "utf-8"), "replace").lstrip("\ufeff")
+    head = _head(file).decode(encoding or "utf-8", "replace").lstrip("\ufeff")
     whole = head.split("\n")[: -1 if len(head) > _HEAD // 4 else None]  # the last one may be cut
     lines = [line for line in whole if line.strip()][:_SEEN]
     bars = {line.count("|") for line in lines}

@@ -254,8 +254,8 @@ def evaluator(
             each = map if depth > 0 and data.task.passes_to_answer else gradients.workers.each
             options: dict[str, Any] = {"autocast": gradients.device.autocast, "each": each}
             options |= {"forward": forward, "hollow": depth > 0}
-            modes.enter_context(torch.random.fork_rng())  # answers may be drawn, and are to be the same after a resume
-            torch.manual_seed(recipe.train.seed)
+            if data.task.passes_to_answer:  # answers may be drawn, and are to be the same after a resume
+                modes.enter_context(gradients.device.draws(recipe.train.seed))
             return measure(model, data, batch_size=size, told=lambda done: told(done, len(data)), **options)
 
     return evaluate

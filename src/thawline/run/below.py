@@ -200,7 +200,7 @@ def bare_prefix(
     longest = max(int(data.lengths.max()) for data in prepared.sets.values() if len(data))
     below = Below(max(recipe.data.max_length or 0, longest), {}, kind, even=device.even_rows(workers.inside))
     if cuts:
-        facts = (_verdict_key(prepared, assembled, cuts), _arithmetic(device), "in use")
+        facts = (_verdict_key(prepared, assembled, cuts), _arithmetic(device), _processor(), "in use")
 
         def judge() -> dict[str, str | None]:
             batches = [{n: device.taken(v) for n, v in train.batch(part).inputs.items()} for part in _parts(train)]

@@ -67,7 +67,7 @@ class Draws(TorchFunctionMode):
 
     def _attention_of_modules(self, func: Callable[..., Any], args: tuple[Any, ...], *, kwargs: Mapping[str, Any]) -> Any:
         """Torch's own attention (WavLM's, say) calls dropout where no mode sees it."""
-        given = dict(zip(signature(func).parameters, args, strict=False)) | dict(kwargs)
+        given = dict(zip(_OF_MODULES, args, strict=False)) | dict(kwargs)
         if not given.get("training", True) or not given["dropout_p"]:
             return func(*args, **kwargs)
         return self._seeded(func, args, kwargs=kwargs)
@@ -107,6 +107,7 @@ class Draws(TorchFunctionMode):
         return torch.matmul(weights * self._kept(weights, p), value)
 
 
+_OF_MODULES = tuple(signature(functional.multi_head_attention_forward).parameters)
 _OWN: dict[Any, Callable[..., Any]] = {
     getattr(place, name): Draws._seeded
     for place, names in {
