@@ -110,15 +110,15 @@ def whisper(folder: Path, *, seconds: int = 4, tokens: int | None = None) -> str
     return str(folder)
 
 
-def wav2vec2(folder: Path, *, norm: str = "layer", vocabulary: str | None = None) -> str:
-    """Save a tiny wav2vec 2.0; with a `vocabulary` of letters it has a tokenizer and a head."""
+def wav2vec2(folder: Path, *, norm: str = "layer", vocabulary: str | None = None, **more: Any) -> str:
+    """Save a tiny wav2vec 2.0; with a `vocabulary` of letters it has a tokenizer and a head. `more` is of its config."""
     from thawline.tasks.transcripts import letters
 
     masked = norm == "layer"
     extractor = transformers.Wav2Vec2FeatureExtractor(return_attention_mask=masked)
     tokenizer = letters(vocabulary or ascii_letters)
     config = transformers.Wav2Vec2Config(
-        vocab_size=len(tokenizer), pad_token_id=0, feat_extract_norm=norm, do_stable_layer_norm=masked, **_WAVES
+        vocab_size=len(tokenizer), pad_token_id=0, feat_extract_norm=norm, do_stable_layer_norm=masked, **{**_WAVES, **more}
     )
     torch.manual_seed(0)
     with quiet():

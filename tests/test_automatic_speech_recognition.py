@@ -265,6 +265,16 @@ def test_saved_model_answers_alike_in_a_pipeline(name: str, models: dict[str, st
         assert before is None and any("before training is not measured" in line for line in said)
 
 
+def test_adapters_drop_no_layers_by_numbers_that_no_seed_reaches(data: str, tmp_path: Path) -> None:
+    wanted = {"add_adapter": True, "num_adapter_layers": 2, "output_hidden_size": 32, "layerdrop": 0.5}
+    model, made = wav2vec2(tmp_path / "model", vocabulary="NOYES", **wanted), list[bytes]()
+    for seed in range(2):
+        np.random.seed(seed)
+        trained(data, model, tmp_path / f"run{seed}")
+        made.append((tmp_path / f"run{seed}" / "model" / "model.safetensors").read_bytes())
+    assert made[0] == made[1]
+
+
 def test_the_model_before_training_hears_its_whole_window(models: dict[str, str], data: str, tmp_path: Path) -> None:
     run, _ = trained(data, models["whisper"], tmp_path / "run", evaluate={"baselines": False})
     before = run.model.untrained(run.recipe)

@@ -40,6 +40,14 @@ import thawline as tl
 from test_training import silent, table
 tl.finetune(table(), say=silent, progress=False, output=sys.argv[1], **json.loads(sys.argv[2]))
 """
+OF_TWO_MINDS = """
+import os
+from thawline.run import assemble
+def measured(*given, measure=assemble.measure, past=[], **options):
+    past.append(measure(*given, **options))
+    return past[-1] if os.environ["RANK"] == "0" else {**past[-1], "loss": -float(len(past))}
+assemble.measure = measured
+"""
 HEARD = """
 import json, sys
 import thawline as tl
@@ -191,16 +199,19 @@ def test_changed_data_is_refused(tmp_path: Path) -> None:
 
 
 def test_two_processes_train_as_one(tmp_path: Path) -> None:
-    """Gradients are summed over processes, so that two of them take the steps of one, to rounding."""
+    """Gradients are summed over processes, so that two of them take the steps of one, to rounding; and stop where one does."""
     from safetensors.torch import load_file
 
-    wanted = {"epochs": 1, "regularize": ["dropout(0.0)"]}  # its masks depend on who shares a micro-batch
+    # Masks of dropout depend on who shares a micro-batch.
+    wanted = {"epochs": 3, "regularize": ["dropout(0.0)"], "early_stopping_patience": 1, "metric_for_best_model": "loss"}
     run(tmp_path / "one", **wanted)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
     arguments = [str(tmp_path / "two"), json.dumps(options(**wanted))]
     script = tmp_path / "script.py"
-    script.write_text(SCRIPT)
+    script.write_text(OF_TWO_MINDS + SCRIPT)
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script), *arguments]
     subprocess.run(launch, env=environment, check=True, capture_output=True, timeout=300)
     one, two = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("one", "two"))
     assert max(float((one[name] - two[name]).abs().max()) for name in one) < 1e-4
+    steps = [json.loads((tmp_path / name / "metrics.json").read_text())["train"]["steps"] for name in ("one", "two")]
+    assert steps[0] == steps[1]

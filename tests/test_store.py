@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -403,6 +404,25 @@ def test_a_set_that_exceeds_the_cap_is_told(tmp_path: Path) -> None:
     shelf = store.shelf(FACTS | {"depth": 6})
     fill(shelf, range(10))
     assert check(shelf, range(10)) == 10
+
+
+def test_two_writers_together_stay_below_the_cap(tmp_path: Path) -> None:
+    store = Store(tmp_path, max_bytes=40_000)
+    shelves = [store.shelf(FACTS | {"depth": depth}) for depth in range(2)]
+    with ExitStack() as open_ones:
+        writers = [open_ones.enter_context(shelf.writer()) for shelf in shelves]
+        full = set[int]()
+        for number in range(40):
+            for place, writer in enumerate(writers):
+                if place not in full:
+                    try:
+                        writer.add([key(number)], [torch.zeros(256)])
+                    except StoreError:
+                        full.add(place)
+                assert store.size() <= 40_000
+    assert store.size() <= 40_000 and full == {0, 1}
+    # What one has published may make room for the other.
+    assert sum(one is not None for shelf in shelves for one in shelf.read([key(n) for n in range(40)])) > 28
 
 
 def test_a_shelf_takes_its_own_unused_segments_away(tmp_path: Path) -> None:

@@ -16,12 +16,12 @@ from torch import nn
 
 import thawline as tl
 from families import folder_of
-from thawline.errors import DivergedError, MachineError
+from thawline.errors import DivergedError, MachineError, RecipeError
 from thawline.recipe import recipe_from
 from thawline.run.api import recipe_for
 from thawline.run.assemble import Footing, assemble, decide, learner_of, loop_of, order_of
 from thawline.run.lighten import lighten
-from thawline.run.prepare import prepare
+from thawline.run.prepare import check_parts, prepare
 from thawline.tasks.base import plain_objective
 from thawline.thaw.prefix import Below, Prefix
 from thawline.thaw.replicas import Replicas
@@ -256,6 +256,14 @@ def test_what_no_process_has_a_gradient_of_is_not_moved() -> None:
     assert device.summed(masters, {"total": 1.0}) == {"total": 2.0}
     used, unused = masters.now
     assert used.grad is not None and used.grad.tolist() == [2.0, 2.0] and unused.grad is None
+
+
+def test_batches_whose_examples_belong_together_are_not_shared_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(RecipeError, match=r"train\.batch_norm.*2 processes.*expected frozen, or one process"):
+        prepare(recipe_for(table(), **options(train={"batch_norm": "batch"})), silent)
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    check_parts(recipe_for(table(), **options(train={"batch_norm": "batch"})))
 
 
 def test_budget_plans_steps_and_records_the_decision(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from thawline.errors import DataError, DivergedError, RecipeError, UserError
 from thawline.recipe import Recipe, combination, load_recipe, recipe_from, to_yaml, trials_of
 from thawline.recipe.text import parse_yaml
 from thawline.run.repeats import best_of
+from thawline.run.shared import below_of
 
 __all__ = ["thawline"]  # a fixture
 GUIDE = Path(__file__).parents[1] / "docs" / "guides" / "vary.md"
@@ -283,6 +284,16 @@ def test_heads_vary(tmp_path: Path) -> None:
 
 
 # What goes wrong
+
+
+def test_trials_that_compute_other_frozen_outputs_are_not_counted_as_readers() -> None:
+    def same(*other: str, shared: tuple[str, ...] = ()) -> bool:
+        return below_of(made("model=some", *shared)) == below_of(made("model=some", *shared, *other))
+
+    assert same("train.lr=1e-3") and same("train.seed=7")
+    assert not same("train.seed=7", shared=("model.add_tokens=[new]",))
+    assert not same("train.seed=7", shared=("data.augment=[flip]",))
+    assert not same("store.dtype=float32") and not same("train.bf16=true")
 
 
 def test_a_trial_that_diverges_does_not_stop_the_others(tmp_path: Path) -> None:

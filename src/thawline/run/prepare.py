@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,7 +23,7 @@ from thawline.data.examples import Examples
 from thawline.data.inputs import INPUTS, Fault
 from thawline.data.readable import without
 from thawline.data.weights import class_weights
-from thawline.errors import UserError
+from thawline.errors import RecipeError, UserError
 from thawline.models.load import configured, load_config, load_processor
 from thawline.recipe import Recipe, recipe_from
 from thawline.run.data import cache_of, dataset_of
@@ -32,6 +33,7 @@ from thawline.tasks.supervised import Supervised, Views
 from thawline.train.optimizers import optimizer_class
 from thawline.train.schedule import check_schedule
 from thawline.types import LISTED, Finding
+from thawline.version import __version__
 
 Say = Callable[[str], None]
 
@@ -93,7 +95,7 @@ def prepare(recipe: Recipe, say: Say, *, dataset: Dataset | None = None) -> Prep
     sets = {split: supervised(task, rows, cache, whole=whole, say=say) for split, rows in dataset.splits.items()}
     if recipe.data.augment:
         own = code_of(*(PICTURES[name] for spec in recipe.data.augment if ":" in (name := parse_call(spec).name)))
-        views = Views(f"{recipe.data.augment}{own}", recipe.train.seed, None)
+        views = Views(f"{recipe.data.augment}{own} {__version__}", recipe.train.seed, None)
         sets["train"] = replace(sets["train"], views=views)
     cut = [
         found
@@ -121,9 +123,20 @@ def fitting(dataset: Dataset, unfit: Callable[[Examples], list[Fault]], say: Say
 
 
 def check_parts(recipe: Recipe) -> None:
-    """Raise UserError for an optimiser or a schedule that is not one; those of others are imported here."""
+    """Raise UserError for an optimiser or a schedule that is not one; those of others are imported here.
+
+    And where several processes are to share out what has to run together.
+    """
     optimizer_class(recipe.train.optim)
     check_schedule(recipe.train.lr_scheduler_type, recipe.train.lr_scheduler_kwargs)
+    processes = int(os.environ.get("WORLD_SIZE") or 1)
+    if recipe.train.batch_norm == "batch" and processes > 1:
+        raise RecipeError(
+            [
+                f"train.batch_norm is batch, which takes statistics over whole batches: {processes} processes cannot share "
+                "them out; expected frozen, or one process."
+            ]
+        )
 
 
 def with_task(recipe: Recipe, columns: Columns) -> Recipe:

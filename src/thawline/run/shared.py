@@ -120,9 +120,10 @@ def once(say: Say) -> Say:
 
 def below_of(recipe: Recipe) -> str:
     """Return all of a recipe that what a frozen part computes of an example may depend on."""
-    arithmetic = {"bf16", "threads", "device", *(["seed"] if recipe.data.augment else [])}
+    drawn = recipe.data.augment or recipe.model.add_tokens
+    arithmetic = {"bf16", "threads", "device", *(["seed"] if drawn else [])}
     read = set(type(recipe.data).model_fields) - {"fold", "seed"}
-    include: Any = {"task": True, "model": True, "data": read, "train": arithmetic}
+    include: Any = {"task": True, "model": True, "data": read, "train": arithmetic, "store": {"dtype"}}
     return recipe.model_dump_json(include=include, exclude={"model": {"config": set(filter(of_head, recipe.model.config))}})
 
 

@@ -97,9 +97,12 @@ def configure(config: Any) -> None:
 def settle(model: Any, extractor: Any) -> None:
     """Give a Whisper as many positions as its extractor's window has, the first of its own, and keep these sinusoids fixed.
 
-    Its saved config and weights are then those of the short window, so that any reader of the folder hears the same.
+    Its saved config and weights are then those of the short window, so that any reader of the folder hears the same. In others,
+    no layers of an adapter behind the encoder are dropped: which ones would come from numbers that no seed of a run reaches.
     """
     if not is_windowed(extractor):
+        for part in (part for part in model.modules() if hasattr(part, "layerdrop")):
+            part.layerdrop = 0.0
         return
     positions = extractor.nb_max_frames // 2
     for part in model.modules():

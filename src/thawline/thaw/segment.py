@@ -131,7 +131,7 @@ class SegmentWriter:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / f"{time.time_ns():x}-{secrets.token_hex(4)}{SUFFIX}"
         self.aside = folder / f".{self.path.name}{ASIDE}"
-        self.size = HEADER_BYTES
+        self.size, self.reserved = HEADER_BYTES, 0
         self._shelf, self._dtype = shelf, list(DTYPES).index(dtype)
         self._records = bytearray()
         self._file = self.aside.open("xb", buffering=1 << 20)
@@ -149,18 +149,24 @@ class SegmentWriter:
         self._records += _RECORD.pack(key, self.size, content.nbytes, zlib.crc32(content, zlib.crc32(head)), tensor.dim())
         self.size += size_in_file(tensor) - _RECORD.size
 
-    def unwritten(self) -> int:
-        """Flush, and return the bytes that `publish` will add to the file."""
+    @property
+    def end(self) -> int:
+        """The bytes that the file will have, published now."""
+        return self.size + len(self._records)
+
+    def reserve(self, size: int) -> None:
+        """Have the file count as one of `size` bytes among all of the store, until it is published."""
         self._file.flush()
-        return len(self._records)
+        os.truncate(self._file.fileno(), size)
+        self.reserved = size
 
     def publish(self) -> None:
         """Finish the file, sync it and give it its name."""
         self._file.seek(self.size)  # an interrupted `add` may have left more
         self._file.truncate()
         self._file.write(self._records)
-        count, end = len(self._records) // _RECORD.size, self.size + len(self._records)
-        header = _HEADER.pack(_MAGIC, VERSION, self._dtype, self._shelf, count, self.size, end, zlib.crc32(self._records))
+        count = len(self._records) // _RECORD.size
+        header = _HEADER.pack(_MAGIC, VERSION, self._dtype, self._shelf, count, self.size, self.end, zlib.crc32(self._records))
         self._file.seek(0)
         self._file.write(header + struct.pack("<I", zlib.crc32(header)))
         self._file.flush()

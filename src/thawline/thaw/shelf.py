@@ -38,7 +38,7 @@ Room = Callable[[int, set[Path]], int]
 FACTS = "facts.json"
 SEGMENTS = f"*{SUFFIX}"
 _SEGMENT_BYTES = 128 * 2**20  # what a killed writer loses at most; each segment in use holds one file descriptor
-_GRANT_BYTES = 32 * 2**20  # so much is written before the store is asked again what else there is
+_GRANT_BYTES = 32 * 2**20  # so much is reserved at a time, but no more than half of what is left
 
 
 def shelf_name(facts: Mapping[str, Any]) -> str:
@@ -215,7 +215,6 @@ class Writer:
     def __init__(self, shelf: Shelf, room: Room) -> None:
         self._shelf, self._room = shelf, room
         self._segment: SegmentWriter | None = None
-        self._granted = 0
 
     def add(self, keys: Sequence[bytes], tensors: Sequence[Tensor]) -> None:
         """Write tensors, each of any shape, on any device. Raises StoreError; the caller then goes on without the store."""
@@ -232,22 +231,22 @@ class Writer:
         with self._told():
             self._segment.publish()
             self._shelf.written(self._segment.path)
-        self._segment, self._granted = None, 0
+        self._segment = None
 
     def _segment_for(self, size: int) -> SegmentWriter:
-        """Return the segment that takes `size` bytes more, with room for them in the store."""
+        """Return the segment that takes `size` bytes more, with room for them that other writers see as taken."""
         if self._segment is not None and self._segment.size + size > _SEGMENT_BYTES:
             self.close()
-        if size > self._granted:
-            unwritten = self._segment.unwritten() if self._segment else HEADER_BYTES
+        reserved, end = (self._segment.reserved, self._segment.end) if self._segment else (0, HEADER_BYTES)
+        if end + size > reserved:
             try:
-                room = self._room(size + unwritten, self._shelf.in_use()) - unwritten
+                room = self._room(end + size - reserved, self._shelf.in_use())
             except StoreError:
                 self.close()  # what did fit is of use
                 raise
-            self._granted = max(size, min(room, _GRANT_BYTES))
-        self._granted -= size
-        self._segment = self._segment or SegmentWriter(self._shelf.folder, self._shelf.key, self._shelf.dtype)
+            self._segment = self._segment or SegmentWriter(self._shelf.folder, self._shelf.key, self._shelf.dtype)
+            self._segment.reserve(max(end + size, reserved + min(room // 2, _GRANT_BYTES)))
+        assert self._segment is not None, "room is reserved in a segment"
         return self._segment
 
     @contextmanager
@@ -259,5 +258,5 @@ class Writer:
         except StoreError:
             if self._segment is not None:
                 self._segment.discard()
-            self._segment, self._granted = None, 0
+            self._segment = None
             raise

@@ -211,7 +211,8 @@ class Loop:
     def _evaluate(self) -> None:
         if self.evaluate is None:
             return
-        metrics = self.evaluate(self.learner.model, self._tell_evaluating)
+        # One process speaks for all: measured apart they may differ in the last bit, and all must stop at one step.
+        metrics = self.gradients.device.of_main(self.evaluate(self.learner.model, self._tell_evaluating))
         self.state.standing = self.judge.judge(self.state.standing, metrics, self.state.step)
         if self.judge.ends(self.state.standing):
             self.state.ended = f"{self.judge.metric} did not improve in {self.judge.patience} evaluations"
