@@ -25,7 +25,7 @@ from thawline.thaw.store import Store
 from thawline.train.forecast import Seen, forecast
 from thawline.train.loop import Moment
 from thawline.train.observe import ProgressBar
-from thawline.train.steps import Order
+from thawline.train.steps import Order, Shapes
 
 
 def planned(**more: Any) -> dict[str, Any]:
@@ -138,7 +138,7 @@ def test_passes_count_padding() -> None:
     assert seen.widest <= 32 * 100
     assert passes(Order(np.full(64, 7), 32, seed=0), rows=16, workers=2).used == 64 * 7
     lengths = np.arange(4, 100)
-    seen, left_out = (passes(Order(lengths, 32, seed=0), rows=32, workers=2, unpadded=way) for way in (False, True))
+    seen, left_out = (passes(Order(lengths, 32, seed=0, shapes=Shapes(real=way)), rows=32, workers=2) for way in (False, True))
     assert seen.tokens == left_out.tokens == lengths.sum() <= left_out.used < seen.used
     assert left_out.shares["plain"] == seen.shares["plain"] > seen.shares["used"] > left_out.shares["used"]
 

@@ -35,7 +35,7 @@ from thawline.train.loop import Moment
 from thawline.train.masters import Masters
 from thawline.train.observe import ProgressBar, memory_watch
 from thawline.train.schedule import SCHEDULES, Schedule
-from thawline.train.steps import Order
+from thawline.train.steps import Order, Shapes
 from thawline.train.stop import Judge, Standing
 from thawline.train.workers import Workers
 
@@ -466,3 +466,11 @@ def test_state_comes_back_lying_as_the_weights_do(name: str) -> None:
     step(one, weight, 2)
     step(other, resumed, 2)
     assert torch.equal(weight, resumed)
+
+
+def test_lengths_are_on_a_coarser_grid_where_kernels_are_dear(monkeypatch: pytest.MonkeyPatch) -> None:
+    order = Order(np.array([5, 17, 23, 40, 41]), 4, seed=0, shapes=Shapes(8))
+    assert [order.length(np.array(part)) for part in ([0], [1, 0], [2], [3, 4])] == [8, 24, 24, 41]
+    for tiles, wanted in ((True, 8), (False, 2)):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda tiles=tiles: {"amx_tile": tiles})
+        assert [Device("cpu", bf16=bf16).shapes(real=False).grid for bf16 in (True, False)] == [wanted, 2]

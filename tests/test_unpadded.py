@@ -141,5 +141,18 @@ def test_texts_and_words_are_learned_without_padding(tmp_path: Path) -> None:
     for name, data in {"texts": (texts, ["a", "b"] * 20), "words": tags}.items():
         job = job_over(data, folder_of("bert"), tmp_path / name)
         loop = job.loop()
-        assert loop.gradients.unpadded and len(job.spared.padding.blocks) >= LAYERS - 1
+        assert loop.gradients.order.shapes.real and len(job.spared.padding.blocks) >= LAYERS - 1
         job.workers.close()
+
+
+@pytest.mark.parametrize("tiles", [True, False])
+def test_a_run_pads_lengths_as_its_processor_likes(tiles: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_tile": tiles})
+    texts = [f"film{n} " + " ".join(["good"] * (17 + n % 8)) for n in range(40)]
+    job = job_over((texts, ["a", "b"] * 20), folder_of("bert"), tmp_path / "run")
+    job.device.bf16 = True
+    loop = job.loop()
+    gradients, data = loop.gradients, job.prepared.sets["train"]
+    shown = {gradients.batch(data, np.array([n]), hollow=False).inputs["input_ids"].shape[1] for n in range(24)}
+    job.workers.close()
+    assert shown == ({24, 27} if tiles else {20, 22, 24, 26, 27})  # 27 is the longest

@@ -11,18 +11,18 @@ from types import TracebackType
 
 import psutil
 
-KERNEL_CACHES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
+KERNEL_CACHES = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": 512, "LRU_CACHE_CAPACITY": 64}
 _ANONYMOUS = re.compile(rb"^RssAnon:\s*(\d+) kB", re.MULTILINE)
 
 
 def bound_kernels() -> None:
     """Bound how many compiled kernels oneDNN keeps; to be called before anything is computed, and of no effect afterwards.
 
-    It makes about a megabyte of code for a product of each new shape and keeps 1,024 of them, in two caches: more than all that
-    a small model needs to learn. Batches of like length come one after the other, so that few are enough.
+    It makes up to a megabyte of code for a product of each new shape and keeps 1,024 of them, in two caches, the second of no
+    use here. An epoch of texts asks for about 500, those of all lengths in turn: where fewer are kept, most are made anew.
     """
-    for name in KERNEL_CACHES:
-        os.environ.setdefault(name, "64")
+    for name, most in KERNEL_CACHES.items():
+        os.environ.setdefault(name, str(most))
 
 
 def anonymous_bytes(process: int | None = None) -> int:

@@ -106,13 +106,16 @@ def _runs(longest: np.ndarray[Any, Any], cost: float, rows: int) -> list[int]:
     return ends
 
 
-def on_grid(lengths: np.ndarray[Any, Any], most: int) -> np.ndarray[Any, Any]:
-    """Round lengths up to even numbers, at most `most`: kernels are made for each shape of a batch, and kept.
+def on_grid(lengths: np.ndarray[Any, Any], most: int, grid: int = _GRID) -> np.ndarray[Any, Any]:
+    """Round lengths up to multiples of `grid`, at most `most`: kernels are made for each shape of a batch, and kept.
 
-    >>> on_grid(np.array([1, 2, 7]), 7).tolist()
-    [2, 2, 7]
+    Up to twice a coarse grid half of it is enough.
+
+    >>> on_grid(np.array([1, 2, 7]), 7).tolist(), on_grid(np.array([3, 9, 17]), 40, grid=8).tolist()
+    ([2, 2, 7], [4, 12, 24])
     """
-    rounded: np.ndarray[Any, Any] = np.minimum(-(-lengths // _GRID) * _GRID, most)
+    steps = np.where(lengths <= 2 * grid, max(_GRID, grid // 2), grid)
+    rounded: np.ndarray[Any, Any] = np.minimum(-(-lengths // steps) * steps, most)
     return rounded
 
 

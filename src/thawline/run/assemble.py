@@ -35,7 +35,7 @@ from thawline.train.loop import Loop, Rhythm, Told
 from thawline.train.masters import Masters
 from thawline.train.optimize import Optimization
 from thawline.train.schedule import Schedule
-from thawline.train.steps import Order
+from thawline.train.steps import PLAIN, Order, Shapes
 from thawline.train.stop import Judge
 from thawline.train.trust import Trust
 from thawline.train.workers import Workers, workers_for
@@ -164,12 +164,13 @@ def steps_of(order: Order, recipe: Recipe) -> int:
     return recipe.train.max_steps or max(1, math.ceil(recipe.train.num_train_epochs * order.steps_per_epoch))
 
 
-def order_of(data: Supervised, recipe: Recipe) -> Order:
-    """Return the order in which a recipe goes through the examples."""
+def order_of(data: Supervised, recipe: Recipe, shapes: Shapes = PLAIN) -> Order:
+    """Return the order in which a recipe goes through the examples, in micro-batches of these shapes."""
     train = recipe.train
     size = train.per_device_train_batch_size * train.gradient_accumulation_steps
     by_length = train.train_sampling_strategy == "group_by_length"
-    return Order(data.lengths, size, seed=train.seed, by_length=by_length, packed=data.task.packs, tokens=train.tokens_per_step)
+    options: dict[str, Any] = {"seed": train.seed, "tokens": train.tokens_per_step, "shapes": shapes}
+    return Order(data.lengths, size, by_length=by_length, packed=data.task.packs, **options)
 
 
 def learner_of(assembled: Assembled, masters: Masters, steps: int) -> Learner:
@@ -198,7 +199,7 @@ class Footing(NamedTuple):
     workers: Workers
     masters: Masters
     prefix: Prefix
-    unpadded: bool = False
+    shapes: Shapes = PLAIN
 
 
 def loop_of(
@@ -206,14 +207,14 @@ def loop_of(
 ) -> Loop:
     """Put everything together."""
     recipe, sets = assembled.recipe, prepared.sets
-    order, steps = order_of(sets["train"], recipe), decisions["steps"]
+    device, workers, masters, prefix, shapes = footing
+    order, steps = order_of(sets["train"], recipe, shapes), decisions["steps"]
     objective = regularized(plain_objective, recipe.regularize, assembled.model, stages=assembled.stages)
     rows = recipe.train.per_device_train_batch_size
-    device, workers, masters, prefix, unpadded = footing
     whole = recipe.train.batch_norm == "batch"
     trust = Trust(-1) if whole else Trust()  # statistics of a batch would be taken twice
     seed, data = recipe.train.seed, sets["train"]
-    gradients = Gradients(data, order, objective, rows, seed, device, workers, prefix, whole, trust, unpadded=unpadded)
+    gradients = Gradients(data, order, objective, rows, seed, device, workers, prefix, whole, trust)
     every = {"epoch": order.steps_per_epoch, "steps": recipe.train.eval_steps, "no": None}[recipe.train.eval_strategy]
     rhythm = Rhythm(steps, every, recipe.train.checkpoint_minutes * 60)
     learner = learner_of(assembled, masters, steps)

@@ -242,8 +242,8 @@ class Job:
         decisions |= self.device.of_main(within(self.prepared, trial, self.frozen, decisions=decisions, **budget, say=self.say))
 
     def _foresight(self, decisions: Decisions) -> dict[str, Any]:
-        unpadded = bool(self.spared.padding.blocks)
-        return foresight(self.prepared, self.assembled, self.light, frozen=self.frozen, decisions=decisions, unpadded=unpadded)
+        given: dict[str, Any] = {"decisions": decisions, "shapes": self.device.shapes(real=bool(self.spared.padding.blocks))}
+        return foresight(self.prepared, self.assembled, self.light, frozen=self.frozen, **given)
 
     def _settled(self, line: int, step: int) -> None:
         names, adaptive = [stage.name for stage in self.assembled.stages], self.assembled.strategy.adaptation is not None
@@ -253,8 +253,8 @@ class Job:
 
     def _assembled_loop(self, decisions: Decisions) -> Loop:
         checkpoints = Checkpoints(self.folder.path / "checkpoints")
-        unpadded = bool(self.spared.padding.blocks)
-        footing = Footing(self.device, self.workers, self.light.masters, self.frozen.prefix, unpadded)
+        shapes = self.device.shapes(real=bool(self.spared.padding.blocks))
+        footing = Footing(self.device, self.workers, self.light.masters, self.frozen.prefix, shapes)
         return loop_of(self.prepared, self.assembled, footing, decisions=decisions, checkpoints=checkpoints)
 
     def beside(self, lead: Job, values: Mapping[str, Tensor]) -> Loop:

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from thawline.data.batch import on_grid
 from thawline.memory import anonymous_bytes
 from thawline.models.trace import evaluating
 from thawline.run.assemble import Assembled, Decisions, order_of
@@ -17,7 +16,7 @@ from thawline.run.lighten import Light
 from thawline.run.prepare import Prepared
 from thawline.tasks.supervised import Supervised
 from thawline.train.forecast import Seen, forecast, held_bytes
-from thawline.train.steps import Order
+from thawline.train.steps import Order, Shapes
 
 Facts = dict[str, Any]
 _STEPS = 100  # looked at
@@ -43,19 +42,16 @@ class Passes(NamedTuple):
         return {"plain": before / self.plain, "used": after / self.used, "saved": 1 - after / before if before else 0.0}
 
 
-def passes(order: Order, *, rows: int, workers: int, unpadded: bool = False) -> Passes:
-    """Look at steps of the first epoch; plain batches have `rows` examples in the order given.
-
-    Where the model leaves padding out (`unpadded`), micro-batches with much of it compute real tokens alone.
-    """
+def passes(order: Order, *, rows: int, workers: int) -> Passes:
+    """Look at steps of the first epoch; plain batches have `rows` examples in the order given."""
     tokens = plain = used = widest = 0
     shapes = set[tuple[int, int]]()
     steps = np.unique(np.linspace(0, order.steps_per_epoch - 1, _STEPS).astype(int))
     for step in steps:
         lengths = order.lengths[order.examples(int(step))]
-        parts = order.micro_batches(int(step), max_examples=rows, workers=workers, unpadded=unpadded)
-        taken = [order.positions(part, unpadded=unpadded) for part in parts]
-        shapes.update((len(part), int(on_grid(order.lengths[part], order.longest).max())) for part in parts)
+        parts = order.micro_batches(int(step), max_examples=rows, workers=workers)
+        taken = [order.positions(part) for part in parts]
+        shapes.update((len(part), order.length(part)) for part in parts)
         tokens, used = tokens + int(lengths.sum()), used + sum(taken)
         widest = max(widest, sum(sorted(taken, reverse=True)[:workers]))
         plain += sum(len(some) * int(some.max()) for some in np.split(lengths, range(rows, len(lengths), rows)))
@@ -76,13 +72,13 @@ def held_by(assembled: Assembled, data: Supervised) -> float | None:
 
 
 def foresight(
-    prepared: Prepared, assembled: Assembled, light: Light, *, frozen: Frozen, decisions: Decisions, unpadded: bool = False
+    prepared: Prepared, assembled: Assembled, light: Light, *, frozen: Frozen, decisions: Decisions, shapes: Shapes
 ) -> Facts:
     """Return what plan.json holds: steps, padding, memory in MB (10^6 bytes), and what was decided of the frozen part."""
     recipe, data = assembled.recipe, prepared.sets["train"]
     rows, workers = recipe.train.per_device_train_batch_size, decisions["workers"]
-    order = order_of(data, recipe)
-    looked = passes(order, rows=rows, workers=workers, unpadded=unpadded)
+    order = order_of(data, recipe, shapes)
+    looked = passes(order, rows=rows, workers=workers)
     seen = Seen(looked.widest, round(looked.shapes * decisions["steps"] / looked.steps), held_by(assembled, data))
     needed = forecast(
         assembled.model,

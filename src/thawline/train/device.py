@@ -20,9 +20,11 @@ from torch import Tensor
 from thawline.errors import RecipeError
 from thawline.train.draws import Draws
 from thawline.train.masters import Masters
+from thawline.train.steps import PLAIN, Shapes
 
 T = TypeVar("T")
 _ROWS_OF_AMX, _ROWS_OF_SEVERAL = 32, 8  # many for its tiles, few where only steps of few rows have several threads inside
+_GRID_OF_AMX = 8
 _GAIN = 1.2  # bfloat16 costs casts around every product, so it must win clearly
 
 
@@ -57,8 +59,15 @@ class Device:
         """
         if self.device.type != "cpu":
             return 0
-        amx = self.bf16 and bool(torch.cpu.get_capabilities().get("amx_tile"))
-        return _ROWS_OF_AMX if amx else _ROWS_OF_SEVERAL if inside > 1 else 0
+        return _ROWS_OF_AMX if self._tiles else _ROWS_OF_SEVERAL if inside > 1 else 0
+
+    def shapes(self, *, real: bool) -> Shapes:
+        """Return how micro-batches are computed: with AMX a kernel of a new shape costs as much as three or four products."""
+        return Shapes(_GRID_OF_AMX if self._tiles else PLAIN.grid, real)
+
+    @property
+    def _tiles(self) -> bool:
+        return self.device.type == "cpu" and self.bf16 and bool(torch.cpu.get_capabilities().get("amx_tile"))
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The arithmetic's dtype, as a context."""

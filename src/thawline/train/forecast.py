@@ -24,9 +24,9 @@ _DROPPED = ("attention_dropout", "attention_probs_dropout_prob", "attn_pdrop", "
 _SPARE = 1.25  # what is held for a moment beside what is held throughout
 _FROZEN = 4096 * 12  # numbers for each unit of width while a canonical batch goes through a frozen layer
 _HEADROOM = 100 << 20  # allocator, batches, evaluation
-# oneDNN, which computes in bfloat16, makes code for each shape that it meets, a megabyte for each product and its gradients,
-# and forgets the oldest where both its caches are full.
-_PRODUCTS, _KERNEL = 15, 1 << 20
+# oneDNN, which computes in bfloat16, makes code for each shape that it meets, for each product and its gradients, and forgets
+# the oldest where its cache is full.
+_PRODUCTS, _KERNEL = 15, 640 << 10
 
 
 class Seen(NamedTuple):

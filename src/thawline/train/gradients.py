@@ -10,7 +10,6 @@ from typing import final
 import numpy as np
 import torch
 
-from thawline.data.batch import on_grid
 from thawline.tasks.base import Objective, Step
 from thawline.tasks.supervised import Supervised
 from thawline.thaw.prefix import Prefix
@@ -33,8 +32,7 @@ class Gradients:
     `workers` compute micro-batches side by side; their gradients are added up in one order, whoever is done first. `seed`, the
     step and the place of a micro-batch in it decide every random number. What is frozen comes from `prefix`. With `whole` the
     examples of a step run together, as far as `max_examples` lets them. What is not stored of the frozen part is computed for
-    up to `ahead` steps at once; with 0 a step does not profit from the one before, as where steps are measured. With `unpadded`
-    the model leaves padding out.
+    up to `ahead` steps at once; with 0 a step does not profit from the one before, as where steps are measured.
     """
 
     data: Supervised
@@ -48,7 +46,6 @@ class Gradients:
     whole: bool = False
     trust: Trust = field(default_factory=Trust)
     ahead: int = 16
-    unpadded: bool = False
 
     def __call__(self, learner: Learner, step: int, progress: float) -> dict[str, float]:
         """Leave Σ w·l's gradients with the masters; return sums of loss and weight, and counts of examples and tokens."""
@@ -58,7 +55,7 @@ class Gradients:
         head_only = depth == len(learner.stages) - 1
         uncut = head_only or self.whole
         count = 0 if uncut else workers
-        parts = self.order.micro_batches(step, max_examples=self.max_examples, workers=count, unpadded=self.unpadded)
+        parts = self.order.micro_batches(step, max_examples=self.max_examples, workers=count)
         data = self.data.seen(step // self.order.steps_per_epoch)
         if depth and (head_only or self.device.processes == 1):
             self.prefix.ahead(data, self.coming(learner, step), depth, anew=self.ahead == 0)
@@ -95,12 +92,11 @@ class Gradients:
 
     def batch(self, data: Supervised, indices: np.ndarray, *, hollow: bool) -> Batch:
         """Return some items as a batch of a length on the grid; `hollow` where stored outputs stand for them."""
-        length = int(on_grid(self.data.lengths[indices], self.order.longest).max())
-        return on_device((data.hollow if hollow else data.batch)(indices, length), self.device)
+        return on_device((data.hollow if hollow else data.batch)(indices, self.order.length(indices)), self.device)
 
     def counts(self, loss: Loss, indices: np.ndarray) -> dict[str, float]:
         """Return what is summed over a step of one micro-batch."""
-        tokens, positions = int(self.data.lengths[indices].sum()), self.order.positions(indices, unpadded=self.unpadded)
+        tokens, positions = int(self.data.lengths[indices].sum()), self.order.positions(indices)
         counts = (float(loss.total.detach()), float(loss.weight), len(indices), tokens, positions)
         return dict(zip(SUMS, counts, strict=True))
 

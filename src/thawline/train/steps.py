@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import final
+from typing import NamedTuple, final
 
 import numpy as np
 
@@ -14,6 +14,16 @@ _PACKED = 1e9
 """What a pass through the model costs beside its tokens, in tokens, where there is no padding to be spared by another one."""
 
 
+class Shapes(NamedTuple):
+    """How micro-batches are computed: at lengths on a `grid`, and `real` positions alone where the model leaves padding out."""
+
+    grid: int = 2
+    real: bool = False
+
+
+PLAIN = Shapes()
+
+
 @final
 class Order:
     """The order of `n` examples through all epochs, in steps of `batch_size`; the last step of an epoch may be smaller.
@@ -21,6 +31,7 @@ class Order:
     With `tokens` an epoch has as many steps as it takes for each to hold about so many instead, and `batch_size` is what that
     is in examples. `lengths` [n] are those of the items; with `by_length` an epoch is ordered so that neighbours are of like
     length. Where items are `packed`, not padded, nothing is gained by cutting steps more than workers and memory ask for.
+    `shapes` says what is computed of a micro-batch.
     """
 
     def __init__(
@@ -32,8 +43,9 @@ class Order:
         by_length: bool = False,
         packed: bool = False,
         tokens: int | None = None,
+        shapes: Shapes = PLAIN,
     ) -> None:
-        self.lengths, self.seed, self.by_length, self._tokens = lengths, seed, by_length, tokens
+        self.lengths, self.seed, self.by_length, self._tokens, self.shapes = lengths, seed, by_length, tokens, shapes
         whole = max(1, int(lengths.sum()))
         self._steps = None if tokens is None else min(len(lengths), max(1, -(-whole // tokens)))
         self.batch_size = batch_size if self._steps is None else -(-len(lengths) // self._steps)
@@ -55,11 +67,14 @@ class Order:
             self._epoch = (epoch, np.split(order, self._cuts(order)))
         return self._epoch[1][place]
 
-    def positions(self, part: np.ndarray, *, unpadded: bool = False) -> int:
+    def length(self, part: np.ndarray) -> int:
+        """Return the length of a micro-batch, padding included."""
+        return int(on_grid(self.lengths[part], self.longest, self.shapes.grid).max())
+
+    def positions(self, part: np.ndarray) -> int:
         """Return how many positions are computed of a micro-batch, padding among them unless the model leaves it out."""
-        lengths = self.lengths[part]
-        padded = len(part) * int(on_grid(lengths, self.longest).max())
-        return computed(int(lengths.sum()), padded) if unpadded else padded
+        padded = len(part) * self.length(part)
+        return computed(int(self.lengths[part].sum()), padded) if self.shapes.real else padded
 
     def _cuts(self, order: np.ndarray) -> np.ndarray:
         """Return where the steps of an epoch begin, but for the first: equal numbers of examples, or about of tokens."""
@@ -70,16 +85,16 @@ class Order:
         cuts = np.maximum.accumulate(np.maximum(cuts - steps, 0)) + steps  # no step is without an example, however long one is
         return np.asarray(np.minimum(cuts, len(order) - self._steps + steps))
 
-    def micro_batches(self, step: int, *, max_examples: int, workers: int = 1, unpadded: bool = False) -> list[np.ndarray]:
+    def micro_batches(self, step: int, *, max_examples: int, workers: int = 1) -> list[np.ndarray]:
         """Return the examples of one step, cut into micro-batches of like length that keep `workers` busy; uncut for none.
 
-        Where much of them would be padding, and the model can leave it out (`unpadded`), each has about as many real tokens.
+        Where much of them would be padding, and the model can leave it out, each has about as many real tokens.
         """
         examples = self.examples(step)
         if workers == 0:
             return [examples[start : start + max_examples] for start in range(0, len(examples), max_examples)]
-        lengths = on_grid(self.lengths[examples], self.longest)
+        lengths = on_grid(self.lengths[examples], self.longest, self.shapes.grid)
         parts = shared_batches(lengths, workers, max_examples=max_examples, **self._fixed)
-        if unpadded and self.lengths[examples].sum() <= MOST * sum(len(part) * lengths[part].max() for part in parts):
+        if self.shapes.real and self.lengths[examples].sum() <= MOST * sum(len(part) * lengths[part].max() for part in parts):
             parts = even_batches(self.lengths[examples], workers, max_examples=max_examples)
         return [examples[part] for part in parts]
