@@ -12,7 +12,7 @@ from families import FAMILIES, LAYERS, SENTENCES, folder_of, inputs_of, model_of
 from test_last import gradients
 from thawline.data.batch import even_batches
 from thawline.models.last import FirstOnly
-from thawline.models.unpadded import MOST, Unpadded
+from thawline.models.unpadded import MOST, Unpadded, computed
 from thawline.run.api import recipe_for
 from thawline.run.assemble import assemble
 from thawline.run.carry_out import Job, device_of
@@ -20,7 +20,7 @@ from thawline.run.folder import RunFolder
 from thawline.run.prepare import prepare
 
 KNOWN = ("bert", "roberta", "electra", "distilbert")
-UNLIKE = [SENTENCES[3], SENTENCES[2], "Good.", "Good."]
+UNLIKE = [SENTENCES[3], SENTENCES[2], *["Good."] * 6]
 
 
 def unlike(name: str) -> dict[str, torch.Tensor]:
@@ -59,7 +59,7 @@ def test_answers_and_gradients_stay_as_they_are(name: str, attention: str, first
     for key, gradient in ours.items():
         assert torch.allclose(gradient, exact[key], rtol=1e-4, atol=1e-6 * largest), key
     whole = inputs["attention_mask"].numel()
-    real = -(-int(inputs["attention_mask"].sum()) // 16) * 16
+    real = computed(int(inputs["attention_mask"].sum()), whole)
     blocks = len(padding.blocks)
     assert rows_of(model, inputs)[:blocks] == [real] * blocks and real < whole
     with torch.no_grad():

@@ -11,18 +11,28 @@ from types import TracebackType
 
 import psutil
 
-KERNEL_CACHES = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": 512, "LRU_CACHE_CAPACITY": 64}
+KERNEL_CACHES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
+_KEPT, _KEPT_OF_AMX = 64, 512
 _ANONYMOUS = re.compile(rb"^RssAnon:\s*(\d+) kB", re.MULTILINE)
 
 
 def bound_kernels() -> None:
     """Bound how many compiled kernels oneDNN keeps; to be called before anything is computed, and of no effect afterwards.
 
-    It makes up to a megabyte of code for a product of each new shape and keeps 1,024 of them, in two caches, the second of no
-    use here. An epoch of texts asks for about 500, those of all lengths in turn: where fewer are kept, most are made anew.
+    It makes up to a megabyte of code for a product of each new shape and keeps 1,024 of them, in two caches: more than all that
+    a small model needs to learn. With AMX making one takes as long as four products, and an epoch of texts asks for about 500,
+    those of all lengths in turn: where fewer are kept, most are made anew.
     """
-    for name, most in KERNEL_CACHES.items():
-        os.environ.setdefault(name, str(most))
+    most = _KEPT_OF_AMX if has_amx() else _KEPT
+    for name, kept in zip(KERNEL_CACHES, (most, _KEPT), strict=True):  # the second has been of no use in any case
+        os.environ.setdefault(name, str(kept))
+
+
+def has_amx() -> bool:
+    """Tell whether this processor has matrix units."""
+    import torch
+
+    return bool(torch.cpu.get_capabilities().get("amx_tile"))
 
 
 def anonymous_bytes(process: int | None = None) -> int:

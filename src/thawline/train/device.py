@@ -18,6 +18,7 @@ from accelerate.utils import broadcast_object_list
 from torch import Tensor
 
 from thawline.errors import RecipeError
+from thawline.memory import has_amx
 from thawline.train.draws import Draws
 from thawline.train.masters import Masters
 from thawline.train.steps import PLAIN, Shapes
@@ -67,7 +68,7 @@ class Device:
 
     @property
     def _tiles(self) -> bool:
-        return self.device.type == "cpu" and self.bf16 and bool(torch.cpu.get_capabilities().get("amx_tile"))
+        return self.device.type == "cpu" and self.bf16 and has_amx()
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The arithmetic's dtype, as a context."""
