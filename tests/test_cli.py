@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -272,3 +273,57 @@ def test_doctor(thawline: Thawline) -> None:
 def test_module_is_the_command() -> None:
     done = subprocess.run([sys.executable, "-m", "thawline", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout == f"thawline {__version__}\n"
+
+
+def test_a_link_to_nowhere_is_told(thawline: Thawline, tmp_path: Path) -> None:
+    (tmp_path / "data.csv").symlink_to("gone.csv")
+    code, _, err = thawline("check", tmp_path / "data.csv")
+    assert code == 2 and "is a link to gone.csv, where there is nothing" in err
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "asked", "told"),
+    [
+        ("data.json", None, ["predict", "evaluate"], "data.json is missing"),
+        ("data.json", "{", ["predict", "evaluate"], "data.json is not the JSON that thawline wrote"),
+        ("metrics.json", "", ["report", "evaluate"], "metrics.json is not the JSON that thawline wrote"),
+    ],
+)
+def test_a_damaged_run_is_told_in_a_sentence(
+    file: str, content: str | None, asked: list[str], told: str, thawline: Thawline, finished: Path, table: Path, tmp_path: Path
+) -> None:
+    run = shutil.copytree(finished, tmp_path / "run")
+    (run / file).unlink() if content is None else (run / file).write_text(content)
+    for command in asked:
+        given = {"predict": [table], "evaluate": [], "report": ["--no-open"]}
+        result = thawline(command, run, *given[command])
+        assert result.code == 2 and told in result.err and "Traceback" not in result.err, command
+
+
+def test_a_run_whose_model_is_gone_is_finished_again(thawline: Thawline, finished: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(finished, tmp_path / "run")
+    weights = (run / "model" / "model.safetensors").read_bytes()
+    shutil.rmtree(run / "model")
+    result = thawline("resume", run)
+    assert result.code == 0 and "is missing: it is saved and measured again" in result.err
+    assert (run / "model" / "model.safetensors").read_bytes() == weights
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["store.path=FILE"], "The folder of caches FILE cannot be made"),
+        (["report_to=[foo]"], "there is no tracker 'foo'"),
+        (["output=FILE"], "is there already"),
+        (["data.folds=1000"], "data.folds: makes 1,001 combinations"),
+        (["train.seeds=100000"], "train.seeds: makes 100,000 combinations"),
+        (["strategy=lora(lora)"], "lora(r=lora(r=16)) is out of range"),
+    ],
+)
+def test_a_plan_refuses_what_training_would(
+    arguments: list[str], told: str, thawline: Thawline, table: Path, tmp_path: Path
+) -> None:
+    file = str(tmp_path / "file")
+    Path(file).write_text("")
+    result = thawline("plan", table, f"model={folder_of('bert')}", *(text.replace("FILE", file) for text in arguments))
+    assert result.code == 2 and told.replace("FILE", file) in " ".join(result.err.split())

@@ -101,6 +101,15 @@ def test_whole_numbers_are_classes_up_to_a_hundred(distinct: int, problem: str, 
     assert len(inferred(values, cache, problem="single_label").labels) == distinct
 
 
+def test_numbers_with_a_slip_among_them_are_not_classes(cache: Path) -> None:
+    values = {"text": [f"text {n}" for n in range(300)], "label": [f"{n / 7:.3f}" for n in range(299)] + ["3,5"]}
+    with pytest.raises(DataError, match=r"'label' holds 299 distinct numbers, and '3,5'; mend or empty .*task\.problem=single"):
+        inferred(values, cache)
+    assert len(inferred(values, cache, problem="single_label").labels) == 300
+    words = {**values, "label": [f"{n}" if n % 3 else f"w{n}" for n in range(300)]}
+    assert inferred(words, cache).problem == "single_label_classification"
+
+
 @pytest.mark.parametrize("separator", ["|", ";", ", ", " "])
 def test_several_labels_in_one_text(separator: str, cache: Path) -> None:
     values = {"text": LONG, "label": [separator.join((["a", "b"], ["b", "c"])[n % 2]) for n in range(39)] + [""]}

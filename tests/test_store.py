@@ -406,6 +406,18 @@ def test_a_set_that_exceeds_the_cap_is_told(tmp_path: Path) -> None:
     assert check(shelf, range(10)) == 10
 
 
+def test_the_size_of_what_has_just_been_found(store: Store) -> None:
+    fill(store.shelf(FACTS), range(8))
+    whole = store.shelf(FACTS)
+    assert whole.missing([key(0)]) == []
+    assert store.shelf(FACTS).size([key(3), key(5), key(90)]) == whole.size([key(3), key(5)]) > 0
+    other = store.shelf(FACTS)
+    other.missing([key(0)])
+    fill(store.shelf(FACTS), range(8, 12))
+    assert other.missing([key(99)]) == [0]
+    assert other.size([key(9), key(3)]) == store.shelf(FACTS).size([key(9), key(3)])
+
+
 def test_two_writers_together_stay_below_the_cap(tmp_path: Path) -> None:
     store = Store(tmp_path, max_bytes=40_000)
     shelves = [store.shelf(FACTS | {"depth": depth}) for depth in range(2)]

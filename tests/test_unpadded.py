@@ -1,5 +1,6 @@
 """Blocks without padding: the same answers and gradients from fewer rows; what is not known is left alone."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import transformers
 from families import FAMILIES, LAYERS, SENTENCES, folder_of, inputs_of, model_of
 from test_last import gradients
 from thawline.data.batch import even_batches
+from thawline.memory import KERNEL_CACHES, bound_kernels
 from thawline.models.last import FirstOnly
 from thawline.models.unpadded import MOST, Unpadded, computed
 from thawline.run.api import recipe_for
@@ -128,8 +130,8 @@ def test_even_batches_hold_every_example_once_and_like_sums(workers: int, most: 
     assert even_batches(np.array([5]), workers, max_examples=most)[0].tolist() == [0]
 
 
-def job_over(data: Any, model: Any, folder: Path, **more: Any) -> Job:
-    recipe = recipe_for(data, model=model, train={"max_steps": 2, "batch_size": 8, "sampling": "random"}, **more)
+def job_over(data: Any, model: Any, folder: Path, *, sampling: str = "random", **more: Any) -> Job:
+    recipe = recipe_for(data, model=model, train={"max_steps": 2, "batch_size": 8, "train_sampling_strategy": sampling}, **more)
     prepared = prepare(recipe, lambda text: None)
     parts = assemble(prepared, lambda text: None)
     return Job(prepared, parts, RunFolder(folder), device_of(parts.recipe), print, progress=False, begun=0.0)
@@ -145,14 +147,27 @@ def test_texts_and_words_are_learned_without_padding(tmp_path: Path) -> None:
         job.workers.close()
 
 
-@pytest.mark.parametrize("tiles", [True, False])
-def test_a_run_pads_lengths_as_its_processor_likes(tiles: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("tiles", "order"), [(True, "random"), (True, "group_by_length"), (False, "random")])
+def test_a_run_pads_lengths_as_its_processor_likes(
+    tiles: bool, order: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_tile": tiles})
     texts = [f"film{n} " + " ".join(["good"] * (17 + n % 8)) for n in range(40)]
-    job = job_over((texts, ["a", "b"] * 20), folder_of("bert"), tmp_path / "run")
+    job = job_over((texts, ["a", "b"] * 20), folder_of("bert"), tmp_path / "run", sampling=order)
     job.device.bf16 = True
     loop = job.loop()
     gradients, data = loop.gradients, job.prepared.sets["train"]
     shown = {gradients.batch(data, np.array([n]), hollow=False).inputs["input_ids"].shape[1] for n in range(24)}
     job.workers.close()
-    assert shown == ({24, 27} if tiles else {20, 22, 24, 26, 27})  # 27 is the longest
+    # 27 is the longest.
+    assert shown == ({24, 27} if tiles and order == "random" else {20, 22, 24, 26, 27})
+
+
+@pytest.mark.parametrize(("tiles", "by_length", "kept"), [(True, False, "512"), (True, True, "64"), (False, False, "64")])
+def test_kernels_are_kept_where_they_are_dear(tiles: bool, by_length: bool, kept: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_tile": tiles})
+    for name in KERNEL_CACHES:
+        monkeypatch.delenv(name, raising=False)
+    bound_kernels(by_length=by_length)
+    bound_kernels()  # what was said first holds, as in oneDNN
+    assert [os.environ[name] for name in KERNEL_CACHES] == [kept, "64"]

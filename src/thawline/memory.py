@@ -16,14 +16,14 @@ _KEPT, _KEPT_OF_AMX = 64, 512
 _ANONYMOUS = re.compile(rb"^RssAnon:\s*(\d+) kB", re.MULTILINE)
 
 
-def bound_kernels() -> None:
+def bound_kernels(*, by_length: bool = True) -> None:
     """Bound how many compiled kernels oneDNN keeps; to be called before anything is computed, and of no effect afterwards.
 
     It makes up to a megabyte of code for a product of each new shape and keeps 1,024 of them, in two caches: more than all that
-    a small model needs to learn. With AMX making one takes as long as four products, and an epoch of texts asks for about 500,
-    those of all lengths in turn: where fewer are kept, most are made anew.
+    a small model needs to learn. `by_length` batches of like length come one after the other, so that few are enough. In other
+    orders an epoch of texts asks for about 500 in turn, and with AMX making one takes as long as four products.
     """
-    most = _KEPT_OF_AMX if has_amx() else _KEPT
+    most = _KEPT_OF_AMX if has_amx() and not by_length else _KEPT
     for name, kept in zip(KERNEL_CACHES, (most, _KEPT), strict=True):  # the second has been of no use in any case
         os.environ.setdefault(name, str(kept))
 

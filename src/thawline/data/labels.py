@@ -24,6 +24,7 @@ MOST_CLASSES = 100
 """Whole numbers with at most this many distinct values are classes, others are quantities."""
 
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
+_NEARLY_ALL = 20  # numbers for each label that is none, from which on that is taken for a slip
 _NO_NUMBER = ["nan", "NaN", "NA", "N/A", "null", "None"]
 _SEPARATORS = ("|", ";", ",")
 
@@ -80,6 +81,13 @@ def _one_value(distinct: pa.Array, name: str, problem: str | None, *, is_float: 
     if is_float and not pc.all(fits).as_py():
         raise DataError(f"Column {name!r} holds {numbers.filter(pc.invert(fits))[0].as_py()}; expected finite numbers.")
     if not len(numbers) or not pc.all(fits).as_py():
+        odd = numbers.filter(pc.invert(fits)).to_pylist()
+        if problem is None and MOST_CLASSES < len(numbers) >= _NEARLY_ALL * len(odd) > 0:
+            shown = ", ".join(map(repr, odd[:3])) + (", …" if len(odd) > 3 else "")
+            raise DataError(
+                f"Column {name!r} holds {len(numbers) - len(odd)} distinct numbers, and {shown}; mend or empty those, "
+                f"or type task.problem={SINGLE} if all of them are classes."
+            )
         return Form(SINGLE), f"{name!r} holds {len(distinct)} classes"
     quantities = numbers.cast(pa.float64()).to_numpy()
     if not (whole := bool((quantities == np.floor(quantities)).all())) and problem is None:

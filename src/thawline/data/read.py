@@ -107,6 +107,8 @@ def _parser(path: Path) -> Parser:
     if not path.exists():
         beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
         hub = f" A data set of the hub: datasets.load_dataset({str(path)!r}).save_to_disk({path.name!r}), then that folder."
+        if path.is_symlink():
+            raise DataError(f"{path} is a link to {path.readlink()}, where there is nothing; expected a table, or a folder.")
         hint = did_you_mean(path.name, beside) or "." + hub * bool(len(path.parts) == 2 and not beside and not path.suffix)
         raise DataError(f"There is no file or folder {path}{hint} Expected a table such as reviews.csv, or a folder of them.")
     parser = PARSERS.get(path.suffix.lower())

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import Cache
 
-from thawline.memory import has_amx
 from thawline.models.trace import evaluating
 
 _CLOSE = 1e-4
@@ -20,8 +19,8 @@ UNPADDED = "Unpadded"
 """What the names of such classes begin with."""
 MOST = 0.85
 """Share of real positions above which leaving the others out costs what it gains."""
-_GRID = 32 if has_amx() else 16
-"""Kernels are made for each number of rows of a product, and kept; so some padding is computed too. AMX takes 32 at a time."""
+_GRID = 16
+"""Kernels are made for each number of rows of a product, and kept; so some padding is computed too."""
 
 
 @final

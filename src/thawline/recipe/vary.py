@@ -59,7 +59,10 @@ def trials_of(recipe: Recipe) -> tuple[Trial, ...]:
     grid = grid_of(recipe)
     count = math.prod(map(len, grid.values())) if grid else 0
     if count > MOST:
-        raise RecipeError([f"vary: the lists make {count:,} combinations; expected at most {MOST}; take values out of them."])
+        sizes = {"train.seeds": recipe.train.seeds, "data.folds": recipe.data.folds}
+        most = max(sizes, key=lambda key: sizes[key] or 0)
+        where, what = (most, "makes") if (sizes[most] or 0) * 2 > MOST else ("vary", "the lists make")
+        raise RecipeError([f"{where}: {what} {count:,} combinations; expected at most {MOST}; ask for fewer."])
     if at_odds := list(_at_odds(recipe, grid)):
         raise RecipeError(at_odds)
     alone = recipe.model_dump(exclude_unset=True, exclude={"vary": True, "output": True, "train": {"seeds"}})

@@ -15,10 +15,12 @@ from torch import nn
 from thawline.errors import RecipeError, did_you_mean
 from thawline.evaluate.metrics import GREATER, METRICS, main_metric
 from thawline.evaluate.predict import measure
+from thawline.memory import bound_kernels
 from thawline.models.layout import is_convolutional
 from thawline.models.load import load_model
 from thawline.models.stages import Stages, extended, find_stages, marked
 from thawline.models.trace import evaluating
+from thawline.models.unpadded import Unpadded
 from thawline.recipe import Recipe, recipe_from
 from thawline.regularize.base import regularized
 from thawline.run.derive import learning_rate
@@ -67,6 +69,7 @@ def assemble(prepared: Prepared, say: Say) -> Assembled:
 def loaded(prepared: Prepared, say: Say) -> tuple[Any, Stages]:
     """Return the model with its weights, and its stages; raises UserError where it is not to be had or cannot be cut."""
     recipe, task = prepared.recipe, prepared.task
+    bound_kernels(by_length=is_by_length(recipe))
     found = load_model(
         str(recipe.model.name),
         task.head_class(prepared.config),
@@ -164,13 +167,22 @@ def steps_of(order: Order, recipe: Recipe) -> int:
     return recipe.train.max_steps or max(1, math.ceil(recipe.train.num_train_epochs * order.steps_per_epoch))
 
 
+def is_by_length(recipe: Recipe) -> bool:
+    """Whether neighbours in the order of the examples are of like length."""
+    return recipe.train.train_sampling_strategy == "group_by_length"
+
+
+def shapes_of(recipe: Recipe, device: Device, padding: Unpadded) -> Shapes:
+    """Return how micro-batches are computed."""
+    return device.shapes(real=bool(padding.blocks), by_length=is_by_length(recipe))
+
+
 def order_of(data: Supervised, recipe: Recipe, shapes: Shapes = PLAIN) -> Order:
     """Return the order in which a recipe goes through the examples, in micro-batches of these shapes."""
     train = recipe.train
     size = train.per_device_train_batch_size * train.gradient_accumulation_steps
-    by_length = train.train_sampling_strategy == "group_by_length"
     options: dict[str, Any] = {"seed": train.seed, "tokens": train.tokens_per_step, "shapes": shapes}
-    return Order(data.lengths, size, by_length=by_length, packed=data.task.packs, **options)
+    return Order(data.lengths, size, by_length=is_by_length(recipe), packed=data.task.packs, **options)
 
 
 def learner_of(assembled: Assembled, masters: Masters, steps: int) -> Learner:

@@ -16,7 +16,7 @@ from thawline.errors import MachineError, RunError
 from thawline.memory import PeakMemory, available_bytes
 from thawline.recipe import Recipe, grid_of
 from thawline.run.ahead import Ahead
-from thawline.run.assemble import Assembled, Decisions, Footing, assemble, decide, judge_of, loop_of
+from thawline.run.assemble import Assembled, Decisions, Footing, assemble, decide, judge_of, loop_of, shapes_of
 from thawline.run.below import bare_prefix, cuts_of, with_views
 from thawline.run.finish import measure_saved, save, train_section
 from thawline.run.folder import RunFolder, backend_of, next_folder, refuse_existing, resumable
@@ -71,6 +71,8 @@ def resume(folder: RunFolder, say: Say, *, progress: bool = True) -> RunFolder:
 
         return resume_trials(folder, say, progress=progress)
     begun = time.monotonic()
+    if (folder.path / "metrics.json").is_file():
+        say(f"note: {folder.model} is missing: it is saved and measured again from the last checkpoint")
     prepared = prepare(recipe, say)
     refuse_changed(folder, prepared)
     assembled = assemble(prepared, say)
@@ -242,8 +244,8 @@ class Job:
         decisions |= self.device.of_main(within(self.prepared, trial, self.frozen, decisions=decisions, **budget, say=self.say))
 
     def _foresight(self, decisions: Decisions) -> dict[str, Any]:
-        given: dict[str, Any] = {"decisions": decisions, "shapes": self.device.shapes(real=bool(self.spared.padding.blocks))}
-        return foresight(self.prepared, self.assembled, self.light, frozen=self.frozen, **given)
+        shapes = shapes_of(self.assembled.recipe, self.device, self.spared.padding)
+        return foresight(self.prepared, self.assembled, self.light, frozen=self.frozen, decisions=decisions, shapes=shapes)
 
     def _settled(self, line: int, step: int) -> None:
         names, adaptive = [stage.name for stage in self.assembled.stages], self.assembled.strategy.adaptation is not None
@@ -253,7 +255,7 @@ class Job:
 
     def _assembled_loop(self, decisions: Decisions) -> Loop:
         checkpoints = Checkpoints(self.folder.path / "checkpoints")
-        shapes = self.device.shapes(real=bool(self.spared.padding.blocks))
+        shapes = shapes_of(self.assembled.recipe, self.device, self.spared.padding)
         footing = Footing(self.device, self.workers, self.light.masters, self.frozen.prefix, shapes)
         return loop_of(self.prepared, self.assembled, footing, decisions=decisions, checkpoints=checkpoints)
 

@@ -10,13 +10,20 @@ from pyarrow import parquet
 from thawline.data.cache import cache_folder, written_aside
 from thawline.data.dataset import Dataset, Options, load
 from thawline.data.read import read
+from thawline.errors import UserError
 from thawline.recipe import Recipe, seed_of_data
 from thawline.tasks.base import task_class
 
 
 def cache_of(recipe: Recipe) -> Path:
-    """Return the folder of caches that a recipe uses."""
-    return Path(recipe.store.path).expanduser() if recipe.store.path else cache_folder()
+    """Return the folder of caches that a recipe uses; raises UserError where there can be none."""
+    folder = Path(recipe.store.path).expanduser() if recipe.store.path else cache_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        named = "store.path" if recipe.store.path else "THAWLINE_CACHE"
+        raise UserError(f"The folder of caches {folder} cannot be made: {error.strerror}; name another by {named}.") from None
+    return folder
 
 
 def keep_given(data: object, cache: Path) -> Path:

@@ -35,8 +35,8 @@ class RunFolder:
 
     @property
     def finished(self) -> bool:
-        """Whether the run came to its end: metrics.json is the last thing that is written."""
-        return (self.path / "metrics.json").is_file()
+        """Whether the run came to its end, metrics.json being the last thing that is written, and its model is there."""
+        return (self.path / "metrics.json").is_file() and any(self.model.glob("*.safetensors"))
 
     def recipe(self) -> Recipe:
         """Read the run's recipe; raises RunError where this is no run's folder, or one of another version."""
@@ -62,14 +62,21 @@ class RunFolder:
 
     def columns(self) -> Columns:
         """Read what each column of the run's data is for; raises RunError where another version of Thawline wrote it."""
-        known = (self.read("data.json") or {}).get("columns", {})
+        known = self.data().get("columns", {})
         if set(known) | {"names"} != set(Columns.__dataclass_fields__):  # names: runs of an earlier version have none
             raise RunError(f"{self.path} is of another version of Thawline than this one; train anew, or use that version.")
         return Columns(**{**known, "form": Form(*known["form"])})
 
+    def data(self) -> dict[str, Any]:
+        """Read what the run keeps of its data; raises RunError where that is gone."""
+        known = self.read("data.json")
+        if known is None:
+            raise RunError(f"{self.path / 'data.json'} is missing; restore it, or train anew.")
+        return known
+
     def refuse_backend(self, processor: Any) -> None:
         """Raise RunError where pictures would be brought to size by another library than when the run was begun."""
-        known, here = (self.read("data.json") or {}).get("backend"), backend_of(processor)
+        known, here = self.data().get("backend"), backend_of(processor)
         if known not in (None, here):
             raise RunError(
                 f"The pictures of {self.path} were brought to size by {known}, and here it would be {here}, whose pixels "
@@ -90,9 +97,13 @@ class RunFolder:
         save_recipe(recipe, self.path / "recipe.yaml")
 
     def read(self, name: str) -> dict[str, Any] | None:
-        """Return a JSON file of the folder, or None where it is not there."""
+        """Return a JSON file of the folder, or None where it is not there; raises RunError where it is none."""
         path = self.path / name
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        try:
+            found: dict[str, Any] | None = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        except ValueError as error:
+            raise RunError(f"{path} is not the JSON that thawline wrote: {error}. Restore it, or train anew.") from None
+        return found
 
     def write(self, name: str, value: Any) -> None:
         """Write a JSON file of the folder, whole or not at all."""

@@ -53,7 +53,7 @@ def kept(folder: RunFolder) -> Kept:
 
 def learned_from(folder: RunFolder, say: Callable[[str], None]) -> Examples | None:
     """Return what the model of a run learned from, read again; None, after a note, where it is gone or another than it was."""
-    recipe, known = folder.trained(), folder.read("data.json") or {}
+    recipe, known = folder.trained(), folder.data()
     try:
         dataset = dataset_of(recipe)
     except ThawlineError as error:

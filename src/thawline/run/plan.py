@@ -7,6 +7,7 @@ import tempfile
 import time
 from dataclasses import replace
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,12 @@ from thawline.recipe.vary import trainings
 from thawline.run.assemble import Assembled, assemble, evaluator, judge_of
 from thawline.run.carry_out import Job, device_of
 from thawline.run.finish import ending_seconds
-from thawline.run.folder import RunFolder
+from thawline.run.folder import RunFolder, refuse_existing
 from thawline.run.prepare import Say, prepare
 from thawline.tasks.supervised import Supervised
 from thawline.train.budget import Costs, mean_seconds, spread, steps_within
 from thawline.train.loop import Loop, untold
+from thawline.train.observe import refuse_trackers
 from thawline.train.workers import threads_inside
 
 Plan = dict[str, Any]
@@ -38,6 +40,9 @@ def plan_of(recipe: Recipe, say: Say) -> Plan:
     Of a recipe that varies keys it is the first trial; "trials" says how many there are.
     """
     begun, trials = time.monotonic(), trials_of(recipe)
+    if recipe.output.dir is not None:
+        refuse_existing(Path(recipe.output.dir))
+    refuse_trackers(recipe.train.report_to)
     recipe = trials[0].recipe if trials else recipe
     prepared = prepare(recipe, say)
     judge_of(prepared.recipe, prepared.task)

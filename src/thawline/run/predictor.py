@@ -48,7 +48,7 @@ class SavedModel:
         processor = load_processor(str(folder.model), kind.processor_class, **code)
         folder.refuse_backend(processor)
         self.unfit: Callable[[Sequence[Example]], list[tuple[int, str]]] = partial(kind.unfit, processor, config)
-        columns = (folder.read("data.json") or {})["columns"]
+        columns = folder.data()["columns"]
         # In the order of the model's outputs, which is that of its config.
         labels = [config.id2label[i] for i in range(config.num_labels)] if columns["labels"] else []
         self._made = {"problem": columns["problem"], "labels": labels, "max_length": recipe.data.max_length}

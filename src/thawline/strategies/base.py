@@ -84,6 +84,9 @@ class Strategy(NamedTuple):
     finish: Callable[[Any, Groups, Path], None] | None = None
     rate: float = 1.0
 
+    def __repr__(self) -> str:
+        return self.spec
+
 
 STRATEGIES: Table[Callable[..., Strategy]] = Table(
     "strategy",

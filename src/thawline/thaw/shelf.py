@@ -93,7 +93,8 @@ class Shelf:
 
     def size(self, keys: Sequence[bytes]) -> int:
         """Return the bytes of the elements of those tensors that are there, each as often as its key."""
-        found = self._rows[[place for place in self._find(keys) if place >= 0]]
+        places = self._find(keys)  # first: it may open segments, which makes other rows
+        found = self._rows[places[places >= 0]]
         numbers = np.searchsorted(self._starts, found, side="right") - 1
         sizes = (self._segments[number].sizes()[found[numbers == number] - self._starts[number]] for number in set(numbers))
         return sum(int(some.sum()) for some in sizes)

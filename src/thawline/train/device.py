@@ -62,9 +62,12 @@ class Device:
             return 0
         return _ROWS_OF_AMX if self._tiles else _ROWS_OF_SEVERAL if inside > 1 else 0
 
-    def shapes(self, *, real: bool) -> Shapes:
-        """Return how micro-batches are computed: with AMX a kernel of a new shape costs as much as three or four products."""
-        return Shapes(_GRID_OF_AMX if self._tiles else PLAIN.grid, real)
+    def shapes(self, *, real: bool, by_length: bool) -> Shapes:
+        """Return how micro-batches are computed: with AMX a kernel of a new shape costs as much as three or four products.
+
+        In an order `by_length` it serves many steps.
+        """
+        return Shapes(_GRID_OF_AMX if self._tiles and not by_length else PLAIN.grid, real)
 
     @property
     def _tiles(self) -> bool:
