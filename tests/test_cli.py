@@ -318,6 +318,8 @@ def test_a_run_whose_model_is_gone_is_finished_again(thawline: Thawline, finishe
         (["data.folds=1000"], "data.folds: makes 1,001 combinations"),
         (["train.seeds=100000"], "train.seeds: makes 100,000 combinations"),
         (["strategy=lora(lora)"], "lora(r=lora(r=16)) is out of range"),
+        (["strategy=lora(r=100000)"], "lora(r=100000) asks for a rank that none of the layers has"),
+        (["train.threads=999"], "train.threads: 999 was given; expected at most"),
     ],
 )
 def test_a_plan_refuses_what_training_would(
@@ -327,3 +329,11 @@ def test_a_plan_refuses_what_training_would(
     Path(file).write_text("")
     result = thawline("plan", table, f"model={folder_of('bert')}", *(text.replace("FILE", file) for text in arguments))
     assert result.code == 2 and told.replace("FILE", file) in " ".join(result.err.split())
+
+
+def test_a_plan_of_more_steps_than_there_ever_are(thawline: Thawline, table: Path) -> None:
+    code, out, err = thawline(
+        "plan", table, f"model={folder_of('bert')}", "train.epochs=1e12", "strategy=gradual(full)", "--json"
+    )
+    assert code == 0, err
+    assert json.loads(out)["steps"] == pytest.approx(1e12 * json.loads(out)["steps_per_epoch"])

@@ -36,6 +36,8 @@ Lines = dict[int, int]
 
 ANEW = "note: the frozen part is computed anew each time: "
 """What a note says before it says why nothing can be stored."""
+LOOKED = 100_000
+"""Steps at which a strategy is asked; of more, so many."""
 _WIDE = 3  # positions
 _VERIFIED = 4  # examples in each of the two batches that a cut is verified on
 _LABELS = (
@@ -53,9 +55,10 @@ _LABELS = (
 def lines_of(assembled: Assembled, steps: int, until: int | None = None) -> Lines:
     """Return the thaw lines of so many steps, or of those before `until`: the strategy is a pure function of progress."""
     whole = len(assembled.stages)
-    some = range(steps if until is None else until)
+    stride = -(-steps // LOOKED)
+    some = range(0, steps if until is None else until, stride)
     active = (assembled.strategy.active(assembled.groups, step / steps) for step in some)
-    return dict(Counter(min(stages, default=whole) for stages in active))
+    return {line: stride * count for line, count in Counter(min(stages, default=whole) for stages in active).items()}
 
 
 def cuts_of(prepared: Prepared, assembled: Assembled, *, say: Say) -> tuple[int, ...]:

@@ -16,6 +16,7 @@ from thawline.memory import available_bytes
 from thawline.recipe import Recipe, trials_of
 from thawline.recipe.vary import trainings
 from thawline.run.assemble import Assembled, assemble, evaluator, judge_of
+from thawline.run.below import LOOKED
 from thawline.run.carry_out import Job, device_of
 from thawline.run.finish import ending_seconds
 from thawline.run.folder import RunFolder, refuse_existing
@@ -148,10 +149,10 @@ def _of(values: Any, examples: np.ndarray) -> Any:
 
 def _lines(loop: Loop, steps: int) -> list[tuple[int, int]]:
     """Return the first step and the number of steps of each run of steps in which the same stages learn."""
-    learner = loop.learner
-    runs = groupby(range(steps), lambda step: learner.strategy.active(learner.groups, step / steps))
+    learner, stride = loop.learner, -(-steps // LOOKED)
+    runs = groupby(range(0, steps, stride), lambda step: learner.strategy.active(learner.groups, step / steps))
     found = [list(run) for _, run in runs]
-    return [(run[0], len(run)) for run in found]
+    return [(run[0], min(stride * len(run), steps - run[0])) for run in found]
 
 
 def _step_seconds(loop: Loop, first: int, count: int) -> float:

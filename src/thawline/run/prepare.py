@@ -36,6 +36,8 @@ from thawline.types import LISTED, Finding
 from thawline.version import __version__
 
 Say = Callable[[str], None]
+_CROWD = 4
+"""Threads for each of a machine's processors, above which they only stand in each other's way."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,9 @@ def check_parts(recipe: Recipe) -> None:
     """
     optimizer_class(recipe.train.optim)
     check_schedule(recipe.train.lr_scheduler_type, recipe.train.lr_scheduler_kwargs)
+    most = _CROWD * (os.cpu_count() or 1)
+    if (recipe.train.threads or 1) > most:
+        raise RecipeError([f"train.threads: {recipe.train.threads} was given; expected at most {most} on this machine."])
     processes = int(os.environ.get("WORLD_SIZE") or 1)
     if recipe.train.batch_norm == "batch" and processes > 1:
         raise RecipeError(

@@ -52,6 +52,7 @@ def lora(
 
     def prepare(model: Any, stages: Stages) -> None:
         names = layers(model, stages[-1 - upper("lora", stages, top) : -1], listed)
+        _check_rank(model, names, r)
         inject(model, names, r=r, alpha=2 * r if alpha is None else alpha, dropout=dropout)
 
     def groups(stages: Stages) -> Groups:
@@ -89,6 +90,13 @@ def layers(model: Any, blocks: Stages, target: str | list[str]) -> list[str]:
         where = f"in the blocks of {type(model).__name__}"
         raise UserError(f"lora(target={target!r}) finds no layer {where}; name some as a list: target=[{known}].")
     return found
+
+
+def _check_rank(model: Any, names: list[str], r: int) -> None:
+    """Raise UserError for a rank that no layer can have: such adapters hold more than the layers, and add nothing."""
+    most = max(min(weight.flatten(1).shape) for name in names for weight in [model.get_submodule(name).weight])
+    if r > most:
+        raise UserError(f"lora(r={r}) asks for a rank that none of the layers has; expected at most {most}, such as 16.")
 
 
 def _ending(names: list[str], ends: list[str]) -> list[str]:
