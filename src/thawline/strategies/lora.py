@@ -94,7 +94,8 @@ def layers(model: Any, blocks: Stages, target: str | list[str]) -> list[str]:
 
 def _check_rank(model: Any, names: list[str], r: int) -> None:
     """Raise UserError for a rank that no layer can have: such adapters hold more than the layers, and add nothing."""
-    most = max(min(weight.flatten(1).shape) for name in names for weight in [model.get_submodule(name).weight])
+    weights = [getattr(model.get_submodule(name), "weight", None) for name in names]
+    most = max((min(weight.flatten(1).shape) for weight in weights if weight is not None and weight.dim() > 1), default=r)
     if r > most:
         raise UserError(f"lora(r={r}) asks for a rank that none of the layers has; expected at most {most}, such as 16.")
 
