@@ -66,6 +66,27 @@ def test_stops(data: Any, name: str, message: str, cache: Path) -> None:
         stop_on(dataset.findings)
 
 
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ([{"text": "ab"[i % 2], "label": f"a long text, number {i}"} for i in range(40)], "The columns look swapped: 'text'"),
+        ([{**row, "label": f"class {i}"} for i, row in enumerate(rows())], "One example only in train for 40 classes"),
+        ([{**row, "text": ""} for row in rows()], "40 of 40 texts in train are empty"),
+        ([{**row, "text": "always one"} for row in rows()], "40 examples .1 different texts. are too few to"),
+    ],
+)
+@pytest.mark.parametrize("folds", [None, 5])
+def test_data_that_cannot_be_divided_is_told_why(data: Any, message: str, folds: int | None, cache: Path) -> None:
+    with pytest.raises(DataError, match=message):
+        stop_on(load(data, Options(folds=folds), cache=cache).findings)
+
+
+def test_numbers_of_each_split_are_told(cache: Path) -> None:
+    data = {"train": [{"text": f"text {i}", "label": i / 7} for i in range(40)], "test": [{"text": "odd", "label": 1e300}]}
+    told = [finding.text for finding in load(data, cache=cache).findings if finding.name == "targets"]
+    assert "test: 1 numbers from 1e+300 to 1e+300, mean 1e+300" in told and len(told) == 3
+
+
 def test_warnings_and_notes(cache: Path) -> None:
     many = [{"text": f"text number {i}", "label": "b" if i % 12 == 0 else "a"} for i in range(240)]
     assert found(many, cache)["class_balance"].level == "warning"

@@ -39,8 +39,10 @@ def check(parts: Mapping[str, Part], columns: Columns) -> tuple[Finding, ...]:
         found += [swapped_columns(train, columns), *_targets(train, columns)]
     elif train is not None:
         found.append(_no_labels(columns))
+    others = [(name, part) for name, part in parts.items() if name != "train" and part.has("label")]
+    if columns.problem == labelling.REGRESSION:
+        found += [_numbers(part, name) for name, part in others]
     if train is not None and train.has("label") and columns.labels:
-        others = [(name, part) for name, part in parts.items() if name != "train" and part.has("label")]
         found += [unseen_labels(part, name, train=train, names=columns.labels) for name, part in others]
     for name, part in parts.items():
         found += [empty_texts(part, name), duplicates(part, name), conflicting_labels(part, name)]
@@ -83,23 +85,20 @@ def _targets(train: Part, columns: Columns) -> list[Finding | None]:
         found = Finding("note", "examples", f"train: {len(train)} {INPUTS[columns.kind].noun}")
         return [found, *(tagged_words(train) if columns.target == "tags" else ())]
     if columns.problem == labelling.REGRESSION:
-        values = train.examples.column("label")
-        least, most = pc.min_max(values).as_py().values()
-        if least == most:
-            return [
-                Finding(
-                    "stop",
-                    "one_value",
-                    f"All numbers in train are {least:g}; there is nothing to learn. Expected different ones.",
-                )
-            ]
-        return [
-            Finding(
-                "note", "targets", f"train: {len(train)} numbers from {least:g} to {most:g}, mean {pc.mean(values).as_py():.3g}"
-            )
-        ]
+        return [_numbers(train, "train")]
     counts = class_counts(train, columns.labels)
     return [class_balance(counts, columns.labels, len(train)), _too_few(counts, columns)]
+
+
+def _numbers(part: Part, name: str) -> Finding:
+    """Return the range of a split's numbers; stop where there is nothing to learn in train."""
+    values = part.examples.column("label")
+    least, most = pc.min_max(values).as_py().values()
+    if least == most and name == "train":
+        text = f"All numbers in train are {least:g}; there is nothing to learn. Expected different ones."
+        return Finding("stop", "one_value", text)
+    text = f"{name}: {len(part)} numbers from {least:g} to {most:g}, mean {pc.mean(values).as_py():.3g}"
+    return Finding("note", "targets", text)
 
 
 def class_balance(counts: np.ndarray[Any, Any], names: Sequence[str], n: int) -> Finding:

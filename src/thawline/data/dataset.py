@@ -26,6 +26,8 @@ from thawline.data.tagged import with_label_names
 from thawline.errors import DataError
 from thawline.types import Finding
 
+Parts = dict[str, Part]
+
 
 @dataclass(frozen=True)
 class Options:
@@ -102,18 +104,29 @@ def load(data: object, options: Options | None = None, *, cache: Path) -> Datase
         parts, told = clean(parts, columns)
         findings += told
     findings += checking.overlaps(parts)
-    pool: Examples | None = None
-    if options.folds is not None:
-        parts, told, pool = dealt(parts, columns, options)
-        findings += told
-    for divide in (held_back,) if pool else (divided, sampled, held_back):
-        parts, told = divide(parts, columns, options)
-        findings += told
+    try:
+        parts, told, pool = _apart(parts, columns, options)
+    except DataError as error:  # what is wrong with the data says more than that there is too little of it
+        whole = {"train": parts["all" if "all" in parts else "train"]}
+        stops = [finding.text for finding in checking.check(whole, columns) if finding.level == "stop"]
+        raise DataError("\n".join([*stops, str(error)])) from None
+    findings += told
     found = checking.check(parts, columns)
     findings += softened(found) if options.fold else found
     splits = {split: part.examples for split, part in parts.items()}
     fingerprint = hash_bytes(*(word for split, examples in splits.items() for word in (split, examples.fingerprint)))
     return Dataset(splits, columns, tuple(findings), source.name, fingerprint, pool)
+
+
+def _apart(parts: Mapping[str, Part], columns: Columns, options: Options) -> tuple[Parts, list[Finding], Examples | None]:
+    """Return the splits of a run, what is told of them, and all examples that were dealt into folds."""
+    now, findings, pool = dict(parts), list[Finding](), None
+    if options.folds is not None:
+        now, findings, pool = dealt(now, columns, options)
+    for divide in (held_back,) if pool else (divided, sampled, held_back):
+        now, told = divide(now, columns, options)
+        findings = [*findings, *told]
+    return now, findings, pool
 
 
 def understood(source: Source, options: Options) -> tuple[Source, Columns, list[Finding]]:
@@ -196,9 +209,6 @@ def load_one(
 def _tells_apart(table: pa.Table, name: str) -> bool:
     """Whether there is a column of this name with another value in each row."""
     return name in table.column_names and pc.count_distinct(table.column(name)).as_py() == table.num_rows
-
-
-Parts = dict[str, Part]
 
 
 def _as_is(parts: Parts, columns: Columns) -> tuple[Parts, list[Finding]]:
