@@ -123,6 +123,7 @@ ENCODINGS = {
     "utf-8": (),
     "utf-8-sig": ("a.csv: read as UTF-8 with a byte order mark (detected)",),
     "utf-16": ("a.csv: read as UTF-16 (detected)",),
+    "utf-32": ("a.csv: read as UTF-32 (detected)",),
     "gb18030": ("a.csv: read as GB18030 (detected)",),
 }
 
@@ -178,6 +179,7 @@ FAULTS = {
     "torn.parquet": ("no", "not a readable Parquet file"),
     "torn.arrow": ("no", "not a readable Arrow file"),
     "a.docx": ("no", "'.docx' are not read"),
+    "reviews": ("text,label\na,b\n", "no ending that says what it is; expected .csv"),
 }
 
 

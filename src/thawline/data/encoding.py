@@ -9,13 +9,17 @@ from thawline.errors import DataError, did_you_mean
 
 _BLOCK = 1 << 22
 _SAMPLE = 1 << 16
-_BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+_BOMS = (  # the mark of UTF-32 begins with that of UTF-16
+    *((mark, "utf-32") for mark in (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)),
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    *((mark, "utf-16") for mark in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)),
+)
 _NAMES = {"utf-8": "UTF-8", "utf-8-sig": "UTF-8 with a byte order mark", "gb18030": "GB18030"}
 _USUAL = ("utf-8", "utf-16", "gb18030", "big5", "shift_jis", "euc_jp", "euc_kr", "cp1251", "cp1252", "latin-1")
 
 
 def detect(path: Path, encoding: str | None = None) -> str:
-    """Return the name of the codec that decodes the whole file: `encoding` if given, else UTF-8, UTF-16 or GB18030.
+    """Return the name of the codec that decodes the whole file: `encoding` if given, else UTF-8, UTF-16, UTF-32 or GB18030.
 
     Raises DataError for an empty file, an unknown encoding, and a file that cannot be decoded, naming the line.
     """

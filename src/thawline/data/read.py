@@ -113,7 +113,8 @@ def _parser(path: Path) -> Parser:
         raise DataError(f"There is no file or folder {path}{hint} Expected a table such as reviews.csv, or a folder of them.")
     parser = PARSERS.get(path.suffix.lower())
     if parser is None:
-        raise DataError(f"{path}: files ending in {path.suffix!r} are not read; expected {', '.join(PARSERS)}.")
+        what = f"files ending in {path.suffix!r} are not read" if path.suffix else "its name has no ending that says what it is"
+        raise DataError(f"{path}: {what}; expected {', '.join(PARSERS)}.")
     return parser
 
 
