@@ -468,6 +468,20 @@ def test_state_comes_back_lying_as_the_weights_do(name: str) -> None:
     assert torch.equal(weight, resumed)
 
 
+@pytest.mark.parametrize(("few", "many", "asked"), [(0.05, 0.01, [16]), (0.8, 3.0, [16, 832])])
+def test_bfloat16_is_given_up_after_a_few_rows(
+    few: float, many: float, asked: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gains, seen = {16: few, 832: many}, list[int]()
+
+    def seconds(device: torch.device, dtype: torch.dtype, rows: int) -> float:
+        seen.append(rows)
+        return gains[rows] if dtype == torch.float32 else 1.0
+
+    monkeypatch.setattr("thawline.train.device._seconds", seconds)
+    assert Device("cpu").bf16_gain == gains[asked[-1]] and seen == [rows for rows in asked for _ in range(2)]
+
+
 def test_lengths_are_on_a_coarser_grid_where_kernels_are_dear(monkeypatch: pytest.MonkeyPatch) -> None:
     order = Order(np.array([5, 17, 23, 40, 41]), 4, seed=0, shapes=Shapes(8))
     assert [order.length(np.array(part)) for part in ([0], [1, 0], [2], [3, 4])] == [8, 24, 24, 41]

@@ -130,8 +130,8 @@ def test_even_batches_hold_every_example_once_and_like_sums(workers: int, most: 
     assert even_batches(np.array([5]), workers, max_examples=most)[0].tolist() == [0]
 
 
-def job_over(data: Any, model: Any, folder: Path, *, sampling: str = "random", **more: Any) -> Job:
-    recipe = recipe_for(data, model=model, train={"max_steps": 2, "batch_size": 8, "train_sampling_strategy": sampling}, **more)
+def job_over(data: Any, model: Any, folder: Path, *, train: dict[str, Any] | None = None, **more: Any) -> Job:
+    recipe = recipe_for(data, model=model, train={"max_steps": 2, "batch_size": 8, **(train or {})}, **more)
     prepared = prepare(recipe, lambda text: None)
     parts = assemble(prepared, lambda text: None)
     return Job(prepared, parts, RunFolder(folder), device_of(parts.recipe), print, progress=False, begun=0.0)
@@ -153,8 +153,8 @@ def test_a_run_pads_lengths_as_its_processor_likes(
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_tile": tiles})
     texts = [f"film{n} " + " ".join(["good"] * (17 + n % 8)) for n in range(40)]
-    job = job_over((texts, ["a", "b"] * 20), folder_of("bert"), tmp_path / "run", sampling=order)
-    job.device.bf16 = True
+    train = {"train_sampling_strategy": order, "bf16": True}  # what auto finds is the processor's own
+    job = job_over((texts, ["a", "b"] * 20), folder_of("bert"), tmp_path / "run", train=train)
     loop = job.loop()
     gradients, data = loop.gradients, job.prepared.sets["train"]
     shown = {gradients.batch(data, np.array([n]), hollow=False).inputs["input_ids"].shape[1] for n in range(24)}

@@ -154,12 +154,21 @@ def decide(prepared: Prepared, recipe: Recipe, device: Device, *, say: Say) -> D
         gain = device.bf16_gain
         decisions |= {"bf16": bf16_wins(gain), "bf16_gain": round(gain, 2)}
         what = "bfloat16 with float32 weights" if decisions["bf16"] else "float32"
-        say(f"note: training in {what}: a matrix product in bfloat16 takes 1/{gain:.1f} of the time")
+        say(f"note: training in {what}: a matrix product in bfloat16 takes {_times(gain)}")
     else:
         decisions["bf16"] = train.bf16
     order = order_of(prepared.sets["train"], recipe)
     decisions["steps"] = steps_of(order, recipe)
     return decisions
+
+
+def _times(gain: float) -> str:
+    """Tell how long takes what is `gain` times as fast.
+
+    >>> _times(4), _times(0.04)
+    ('1/4.0 of the time', '25.0 times as long')
+    """
+    return f"1/{gain:.1f} of the time" if gain >= 1 else f"{1 / gain:.1f} times as long"
 
 
 def steps_of(order: Order, recipe: Recipe) -> int:

@@ -105,8 +105,14 @@ class _Depthwise(torch.autograd.Function):
 
 
 def _of_values(taken: _Taken, way: _Way) -> Tensor:
-    exact = taken if way.stride == (1, 1) else _Taken(*(tensor.float() for tensor in taken))
+    # Where the processor cannot multiply in bfloat16, torch adds up in it, and loses two digits.
+    exact = taken if way.stride == (1, 1) and _multiplies() else _Taken(*(tensor.float() for tensor in taken))
     return _native(exact, way, [True, False, False])[0].to(taken.values.dtype)
+
+
+def _multiplies() -> bool:
+    """Tell whether oneDNN has convolutions in bfloat16 for this processor."""
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def _of_weight(taken: _Taken, way: _Way) -> Tensor:
