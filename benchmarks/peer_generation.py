@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from one_run import facts
+from peer import BEST
 from results import SHARED
 
 from thawline.memory import PeakMemory
 
 ROWS = {"train": slice(0, 200), "test": slice(200, 300)}
-BEST = {"bf16": True, "use_cpu": True, "train_sampling_strategy": "group_by_length"}
 
 
 def data_of(folder: Path) -> Path:

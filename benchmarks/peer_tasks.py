@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from peer import BEST
 from peer_images import image_classification, pictures_of_run
 from peer_speech import audio_classification, labels_of_run, speech_recognition, transcripts_of_run
 
 from thawline.memory import PeakMemory
 
 Sentences = list[list[str]]
-BEST = {"bf16": True, "use_cpu": True, "train_sampling_strategy": "group_by_length"}
 
 
 def arguments_of(run: Mapping[str, Any], folder: str) -> Any:
