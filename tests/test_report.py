@@ -8,16 +8,20 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 from html.parser import HTMLParser
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from report_facts import HOSTILE, LABELS, PICTURE, history_of, made, write
 from thawline.errors import RunError
+from thawline.evaluate.tables import metrics_table
 from thawline.report import RunFacts, facts_of, render
 from thawline.report.blocks import Num, plain
+from thawline.report.card import card
 from thawline.report.examples import case
 from thawline.report.summary import summarize
 
@@ -217,6 +221,25 @@ def test_a_run_of_numbers() -> None:
     assert "root mean squared error is 1.500 (95 % interval 1.400 to 1.600)" in said
     assert "the baseline is better" in said
     assert "metrics" in Page(render(facts)).sections()
+
+
+def test_intervals_are_told_where_there_are_some() -> None:
+    def bare(found: Any) -> Any:
+        """Leave out what `evaluate.bootstrap_samples=0` does not compute."""
+        if isinstance(found, dict):
+            return {key: bare(value) for key, value in found.items() if not key.endswith("_ci95")}
+        return [bare(value) for value in found] if isinstance(found, list) else found
+
+    facts = made(100)
+    test = facts.analysis["test"]
+    analysis = {**facts.analysis, "test": {**test, "classes": {**test["classes"], "classes": bare(test["classes"]["classes"])}}}
+    for told, shown in ((facts, True), (replace(facts, metrics=bare(facts.metrics), analysis=analysis), False)):
+        assert ("Brackets hold 95 % intervals, of a bootstrap" in render(told)) == shown
+        assert ("Brackets hold" in card(told)) == shown
+        assert ("Every class, with 95 % intervals" in render(told)) == shown
+        console = Console(width=100, file=(written := StringIO()))
+        console.print(metrics_table(told.metrics["test"], main="accuracy"))
+        assert ("[95 % intervals]" in written.getvalue()) == shown
 
 
 def test_trials_are_shown() -> None:

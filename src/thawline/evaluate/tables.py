@@ -26,7 +26,8 @@ def metrics_table(section: Mapping[str, Any], *, main: str, title: str = "") -> 
     rivals: Mapping[str, Mapping[str, Any]] = section.get("baseline", {})
     metrics = [name for name in section if name in GREATER]
     compared = [name for name in rivals if _difference(rivals[name], main) is not None]
-    heading = f"{title}, n = {section['n']:,}, [95 % intervals]".removeprefix(", ")
+    brackets = ", [95 % intervals]" * any(f"{name}_ci95" in section for name in metrics)
+    heading = f"{title}, n = {section['n']:,}{brackets}".removeprefix(", ")
     table = Table(title=Text(heading), title_justify="left", box=None, pad_edge=False, header_style="bold")
     table.add_column("metric")
     for name in ["model", *rivals, *(f"model - {name}" for name in compared)]:

@@ -12,7 +12,17 @@ import yaml
 from thawline.report.blocks import Interval, Num, plain
 from thawline.report.facts import Facts, RunFacts, get
 from thawline.report.summary import summarize
-from thawline.report.words import BASELINES, data_name, drawn, main_of, measured, metric_name, metrics_of, model_name, set_name
+from thawline.report.words import (
+    BASELINES,
+    brackets,
+    data_name,
+    main_of,
+    measured,
+    metric_name,
+    metrics_of,
+    model_name,
+    set_name,
+)
 from thawline.version import __version__
 
 _TAGS = {
@@ -76,7 +86,8 @@ def _body(facts: RunFacts) -> Iterator[str]:
     if table := _table(facts):
         yield f"## Metrics on the {set_name(facts.measured)} set"
         yield table
-        yield f"Brackets hold 95 % intervals, of a bootstrap over {_text(drawn(facts))}. The report of the run has more."
+        if about := brackets(facts):
+            yield f"{_text(about)}. The report of the run has more."
     if use := _use(facts):
         yield "## Use"
         yield use

@@ -31,9 +31,8 @@ def classes(found: Facts, path: str) -> Sequence[Block]:
     ends = [tuple(row["f1_ci95"]) if row.get("f1_ci95") else None for row in worst]
     bars = Bars(shown, [row["label"] for row in worst], [row["f1"] for row in worst], "F1", ends, (0.0, 1.0))
     blocks: list[Block] = [Side([bars, *_matrix(found)])]
-    blocks.append(
-        Table("Every class, with 95 % intervals", ["class", "examples", "answered", "precision", "recall", "F1"], table)
-    )
+    title = "Every class, with 95 % intervals" if any(ends) else "Every class"
+    blocks.append(Table(title, ["class", "examples", "answered", "precision", "recall", "F1"], table))
     return [*blocks, *_pairs(found, path), *_counts(found, path)]
 
 

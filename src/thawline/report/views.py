@@ -10,7 +10,7 @@ from typing import Any
 from thawline.report.blocks import Block, Cell, Interval, Num, Paragraph, Section, Side, Table
 from thawline.report.facts import Facts, RunFacts, get
 from thawline.report.svg import Bars, Lines, Point, Series, thin
-from thawline.report.words import BASELINES, drawn, duration, listed, main_of, metric_name, metrics_of, set_name
+from thawline.report.words import BASELINES, brackets, duration, listed, main_of, metric_name, metrics_of, set_name
 
 
 def metrics(facts: RunFacts) -> Section | None:
@@ -29,9 +29,9 @@ def metrics(facts: RunFacts) -> Section | None:
         title = f"{metric_name(main)}, on the {set_name(facts.measured)} set"
         intervals = [tuple(ends) if ends else None, *(None for _ in names)]
         blocks.insert(0, Bars(title, ["this model", *names], values, metric_name(main), intervals, unit))
-    about = f"Brackets hold 95 % intervals, of a bootstrap over {drawn(facts)}; "
-    about += "a difference is decided where its interval leaves out 0."
-    return Section("metrics", "Metrics", [Paragraph([about], "quiet"), *blocks]) if blocks else None
+    if blocks and (about := brackets(facts)):
+        blocks.insert(0, Paragraph([f"{about}; a difference is decided where its interval leaves out 0."], "quiet"))
+    return Section("metrics", "Metrics", blocks) if blocks else None
 
 
 def metrics_table(found: Facts, base: str, caption: str) -> Table:

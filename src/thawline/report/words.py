@@ -78,10 +78,13 @@ def set_name(name: str | None) -> str:
     return "out-of-fold" if name == "folds" else str(name)
 
 
-def drawn(facts: RunFacts) -> str:
-    """Return what the bootstrap drew for the intervals of the measured set."""
+def brackets(facts: RunFacts) -> str:
+    """Return what the brackets of the measured set hold, and what the bootstrap drew for them; nothing where there are none."""
+    if not any(key.endswith("_ci95") for key in facts.section):
+        return ""
     split = get(facts.recipe, "data", "split")
-    return f"whole groups of examples (data.split={split})" if facts.section.get("groups") else "examples"
+    drawn = f"whole groups of examples (data.split={split})" if facts.section.get("groups") else "examples"
+    return f"Brackets hold 95 % intervals, of a bootstrap over {drawn}"
 
 
 def measured(facts: RunFacts, metric: str) -> Interval:
