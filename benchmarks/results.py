@@ -40,19 +40,10 @@ def append(name: str, run: Mapping[str, Any]) -> None:
 
 def processor() -> str:
     """Return the kind of this machine's processor: with matrix units (AMX) products in bfloat16 take a fraction of the time."""
-    import torch
+    from thawline.memory import has_amx, has_bf16
 
     kind = platform.processor() or platform.machine()
-    if torch.cpu.get_capabilities().get("amx_tile"):
-        return f"{kind} amx"
-    return kind if has_bf16() else f"{kind} avx2"
-
-
-def has_bf16() -> bool:
-    """Tell whether this processor computes in bfloat16; others turn it into float32 and back, 50 times as slowly."""
-    import torch
-
-    return torch.backends.cpu.get_cpu_capability() != "AVX2"
+    return f"{kind} amx" if has_amx() else kind if has_bf16() else f"{kind} avx2"
 
 
 def _facts() -> dict[str, Any]:

@@ -113,8 +113,8 @@ def test_timm_through_transformers(name: str, count: int) -> None:
     from transformers import TimmWrapperConfig, TimmWrapperForImageClassification
 
     torch.manual_seed(0)
-    model = TimmWrapperForImageClassification(TimmWrapperConfig(architecture=name, num_labels=3)).eval()
-    side = 224 if name.startswith("vit") else 64
+    side, sized = 64, {"img_size": 64} if name.startswith("vit") else None
+    model = TimmWrapperForImageClassification(TimmWrapperConfig(architecture=name, num_labels=3, model_args=sized)).eval()
     inputs = {"pixel_values": torch.randn(3, 3, side, side)}
     stages = check_stages(model, inputs)
     replay = Replay(model, stages, inputs)

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from thawline.memory import has_bf16
+
 _LARGE = 5
 """From this size of a kernel on, the gradient of its weights is slow."""
 _NAMES = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
@@ -106,13 +108,8 @@ class _Depthwise(torch.autograd.Function):
 
 def _of_values(taken: _Taken, way: _Way) -> Tensor:
     # Where the processor cannot multiply in bfloat16, torch adds up in it, and loses two digits.
-    exact = taken if way.stride == (1, 1) and _multiplies() else _Taken(*(tensor.float() for tensor in taken))
+    exact = taken if way.stride == (1, 1) and has_bf16() else _Taken(*(tensor.float() for tensor in taken))
     return _native(exact, way, [True, False, False])[0].to(taken.values.dtype)
-
-
-def _multiplies() -> bool:
-    """Tell whether oneDNN has convolutions in bfloat16 for this processor."""
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def _of_weight(taken: _Taken, way: _Way) -> Tensor:
