@@ -482,6 +482,15 @@ def test_bfloat16_is_given_up_after_a_few_rows(
     assert Device("cpu").bf16_gain == gains[asked[-1]] and seen == [rows for rows in asked for _ in range(2)]
 
 
+@pytest.mark.parametrize("able", [True, False])
+def test_bfloat16_that_is_asked_for_in_vain_is_told(able: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("thawline.run.assemble.has_bf16", lambda: able)
+    said = list[str]()
+    prepared = prepare(recipe_for(table(), **options(bf16=True)), silent)
+    decide(prepared, assemble(prepared, silent).recipe, Device("cpu"), say=said.append)
+    assert any("cannot multiply in bfloat16" in line for line in said) != able
+
+
 def test_lengths_are_on_a_coarser_grid_where_kernels_are_dear(monkeypatch: pytest.MonkeyPatch) -> None:
     order = Order(np.array([5, 17, 23, 40, 41]), 4, seed=0, shapes=Shapes(8))
     assert [order.length(np.array(part)) for part in ([0], [1, 0], [2], [3, 4])] == [8, 24, 24, 41]

@@ -15,7 +15,7 @@ from torch import nn
 from thawline.errors import RecipeError, did_you_mean
 from thawline.evaluate.metrics import GREATER, METRICS, main_metric
 from thawline.evaluate.predict import measure
-from thawline.memory import bound_kernels
+from thawline.memory import bound_kernels, has_bf16
 from thawline.models.layout import is_convolutional
 from thawline.models.load import load_model
 from thawline.models.stages import Stages, extended, find_stages, marked
@@ -157,6 +157,11 @@ def decide(prepared: Prepared, recipe: Recipe, device: Device, *, say: Say) -> D
         say(f"note: training in {what}: a matrix product in bfloat16 takes {_times(gain)}")
     else:
         decisions["bf16"] = train.bf16
+        if train.bf16 and device.device.type == "cpu" and not has_bf16():
+            say(
+                "warning: train.bf16=true: this processor cannot multiply in bfloat16, so that everything takes many times as "
+                "long; leave it out to train in float32"
+            )
     order = order_of(prepared.sets["train"], recipe)
     decisions["steps"] = steps_of(order, recipe)
     return decisions
