@@ -58,7 +58,8 @@ def test_a_fill_that_does_not_fit_is_not_begun(
     assert any("not stored" in line and why in line for line in told)
     assert decisions["steps"] < 2 * loop.gradients.order.steps_per_epoch
     loop.run()
-    assert time.monotonic() - job.begun < 9
+    # The budget, and a second that the last step may have spent on computing ahead: filling would have taken four.
+    assert time.monotonic() - job.begun < 9 + 1
 
 
 def test_what_fits_is_stored_and_filling_it_in_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
