@@ -116,6 +116,26 @@ def test_accumulated_is_whole_batch(tmp_path: Path, weights: Any) -> None:
         torch.testing.assert_close(many[name], value, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("strategy", ["full", "head"])
+def test_random_numbers_are_others_in_every_step_and_micro_batch(
+    strategy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys, draws = list[tuple[int, ...]](), Device.draws
+
+    def noted(self: Device, *key: int) -> Any:
+        keys.append(key)
+        return draws(self, *key)
+
+    _, _, loop = assembled(tmp_path, batch_size=8, strategy=strategy)
+    monkeypatch.setattr(Device, "draws", noted)
+    loop.learner.open(0)
+    for gradients in (replace(loop.gradients, max_examples=3), replace(loop.gradients, max_examples=3, seed=4)):
+        for step in (0, 1, 7):
+            gradients(loop.learner, step, 0.0)
+            loop.learner.forget()
+    assert len(set(keys)) == len(keys) >= 2 * 3 * 3
+
+
 def test_step_divides_by_the_weight_once(tmp_path: Path) -> None:
     """Twice the weights leave the step as it is: the loss is a sum and a weight, not a mean of means."""
     _, _, loop = assembled(tmp_path, optim="sgd", max_grad_norm=None, warmup_ratio=0.0)
