@@ -288,6 +288,16 @@ def test_nothing_is_verified_where_answers_do_not_depend_on_what_is_stored() -> 
     assert "do not change when what is stored does" in refused(lambda x, *_: 0 * x, 3)
 
 
+def test_what_is_stored_may_not_depend_on_what_learns_above() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net, given, other = Deep(lambda x, *_: x), {"x": torch.randn(2, 4)}, {"x": torch.randn(5, 4)}
+    net.blocks[1].register_forward_hook(lambda module, arguments, out: out * net.head.weight.mean())
+    replay = Replay(net, find_stages(net, given), given)
+    told = [refusal(replay, depth, [other]) for depth in (2, 3, 4)]
+    assert told[0] is None and all("depends on parameters that learn above it" in str(one) for one in told[1:])
+
+
 def test_answers_are_those_of_what_is_stored() -> None:
     replay, batch = replay_of("bert"), inputs_of("bert")
     hidden, straight = replay.run(batch, [2])[2], logits(replay.model, batch)
