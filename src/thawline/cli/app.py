@@ -241,7 +241,7 @@ app.add_typer(store.verbs, name="store")
 
 @app.command()
 def quickstart(settings: Settings = None, output: OutputFolder = None) -> None:
-    """Fine-tune a real model on real tweets, without a network, in two minutes: train, measure, predict."""
+    """Fine-tune a real model on real tweets, without a network, in some minutes: train, measure, predict."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when the hub's library is imported
     from thawline.run.quickstart import TEXTS, recipe_for_quickstart
 

@@ -38,7 +38,7 @@ _SETTINGS: dict[str, dict[str, Any]] = {
         "max_eval_samples": 2000,
     },
     # On slow or busy machines the budget trains fewer steps, and says so.
-    "train": {"num_train_epochs": 1, "learning_rate": 1.5e-4, "train_sampling_strategy": "group_by_length", "max_minutes": 1.8},
+    "train": {"num_train_epochs": 1, "learning_rate": 1.5e-4, "train_sampling_strategy": "group_by_length", "max_minutes": 4},
 }
 
 
