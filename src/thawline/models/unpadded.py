@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import cache
 from typing import Any, final
 
 import torch
@@ -40,11 +41,11 @@ class Unpadded:
             with torch.no_grad():
                 before = answers()
             for module, kind in self.blocks:
-                module.__class__ = _unpadded(kind, always=True)  # however little there is to leave out here
+                module.__class__ = _unpadded(kind, always=True)  # type: ignore[arg-type]  # however little there is to leave out here
             with torch.enable_grad():
                 same = alike(before, answers().detach())
         for module, kind in self.blocks:
-            module.__class__ = _unpadded(kind)
+            module.__class__ = _unpadded(kind)  # type: ignore[arg-type]
         if not same:
             self.restore()
 
@@ -138,18 +139,19 @@ def _apart(module: Any) -> bool:
     return getattr(module, "is_decoder", False) or (kind != "TransformerBlock" and own != f"{kind}Attention")
 
 
+@cache  # one class for all blocks of a kind, which share compiled code
 def _unpadded(kind: Any, *, always: bool = False) -> type[Any]:
     """Return a class of blocks that compute real positions alone, `always` or where they are few."""
-    compute = _BLOCKS[kind.__name__]
 
     def forward(module: Any, hidden_states: Tensor, attention_mask: Tensor | None = None, *more: Any, **given: Any) -> Any:
         # Another sequence to attend to, or what was before this one.
         other = any(isinstance(value, Tensor | Cache) for value in (*more, *given.values()))
         if attention_mask is None or other or not torch.is_grad_enabled():
-            return kind.forward(module, hidden_states, attention_mask, *more, **given)
+            return module.plain(hidden_states, attention_mask, *more, **given)
         real = Real(attention_mask, 1 if always else _GRID)
         if not (always or real.few):
-            return kind.forward(module, hidden_states, attention_mask, *more, **given)
-        return real.spread(compute(module, real.taken(hidden_states), real))
+            return module.plain(hidden_states, attention_mask, *more, **given)
+        return real.spread(module.compute(module, real.taken(hidden_states), real))
 
-    return type(f"{UNPADDED}{kind.__name__}", (kind,), {"forward": forward})
+    own = {"forward": forward, "plain": kind.forward, "compute": staticmethod(_BLOCKS[kind.__name__])}
+    return type(f"{UNPADDED}{kind.__name__}", (kind,), own)

@@ -156,6 +156,10 @@ class Train(_Section):
         default=None, description="train so many times, with train.seed and those after it; the best by validation is kept"
     )
     bf16: Flag | Literal["auto"] = Field(default="auto", description="train in bfloat16; auto measures whether it is faster")
+    compile: Flag | Literal["auto"] = Field(
+        default="auto",
+        description="run blocks as compiled code; auto tries it in long trainings and keeps it where it is faster",
+    )
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps, ...")
     threads: Count | None = Field(default=None, description="processor threads; null: what the machine has")
     eval_strategy: Literal["epoch", "steps", "no"] = Field(default="epoch", description="when the validation set is evaluated")

@@ -203,7 +203,7 @@ def bare_prefix(
     longest = max(int(data.lengths.max()) for data in prepared.sets.values() if len(data))
     below = Below(max(recipe.data.max_length or 0, longest), {}, kind, even=device.even_rows(workers.inside))
     if cuts:
-        facts = (_verdict_key(prepared, assembled, cuts), _arithmetic(device), _processor(), "in use")
+        facts = (_verdict_key(prepared, assembled, cuts), arithmetic_of(device), processor_key(), "in use")
 
         def judge() -> dict[str, str | None]:
             batches = [{n: device.taken(v) for n, v in train.batch(part).inputs.items()} for part in _parts(train)]
@@ -214,13 +214,14 @@ def bare_prefix(
     return Prefix(replicas, cuts, below, autocast=device.autocast, each=workers.each, say=say)
 
 
-def _processor() -> str:
+def processor_key() -> str:
     """Return what decides which code torch computes with: results of another one differ in the last bits."""
     able = torch.cpu.get_capabilities()
     return " ".join([torch.backends.cpu.get_cpu_capability(), *sorted(name for name, there in able.items() if there is True)])
 
 
-def _arithmetic(device: Device) -> str:
+def arithmetic_of(device: Device) -> str:
+    """Return what products are computed in."""
     return ["float32", "autocast to bfloat16", "bfloat16"][device.bf16 + device.lower]
 
 
@@ -250,13 +251,13 @@ def facts_of(prefix: Prefix, prepared: Prepared, assembled: Assembled, *, depth:
         "weights": _weights(assembled, depth),
         "config": hash_bytes(_config(assembled, head=False)),
         "modules": _modules(assembled, depth),
-        "arithmetic": _arithmetic(device),
+        "arithmetic": arithmetic_of(device),
         "attention": str(getattr(model.config, "_attn_implementation", None)),
         "shape": f"{RULE}; {even} rows" if even else RULE,
         "collated": _collated(prepared),
         "padding": _padding(prepared),
         "device": device.device.type,
-        "processor": _processor(),
+        "processor": processor_key(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,

@@ -5,25 +5,26 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, final
 
 import torch
 from torch import Tensor
 
-from thawline.errors import MachineError, RunError
+from thawline.errors import MachineError
 from thawline.memory import PeakMemory, available_bytes
 from thawline.recipe import Recipe, grid_of
 from thawline.run.ahead import Ahead
 from thawline.run.assemble import Assembled, Decisions, Footing, assemble, decide, judge_of, loop_of, shapes_of
 from thawline.run.below import bare_prefix, cuts_of, with_views
+from thawline.run.compiling import compiled
 from thawline.run.finish import measure_saved, save, train_section
-from thawline.run.folder import RunFolder, backend_of, next_folder, refuse_existing, resumable
+from thawline.run.folder import RunFolder, next_folder, refuse_existing, resumable
 from thawline.run.foresight import beside, foresight, held_by
 from thawline.run.keeper import frozen_of
 from thawline.run.lighten import lighten, spared
-from thawline.run.prepare import Prepared, Say, prepare
+from thawline.run.prepare import Prepared, Say, facts_of, prepare, refuse_changed
 from thawline.run.shared import Shared
 from thawline.run.within import within
 from thawline.train.checkpoint import Checkpoints
@@ -78,23 +79,6 @@ def resume(folder: RunFolder, say: Say, *, progress: bool = True) -> RunFolder:
     assembled = assemble(prepared, say)
     with resumable(folder):
         return Job(prepared, assembled, folder, device_of(assembled.recipe), say, progress, begun).run()
-
-
-def facts_of(prepared: Prepared) -> dict[str, Any]:
-    """Return what data.json keeps of the data: fingerprint, sizes of splits, columns, and what brings pictures to size."""
-    sizes = {name: len(rows) for name, rows in prepared.sets.items()}
-    columns, found = asdict(prepared.dataset.columns), [list(finding) for finding in prepared.findings]
-    backend = {"backend": name} if (name := backend_of(prepared.processor)) else {}
-    return {"fingerprint": prepared.dataset.fingerprint, "splits": sizes, "columns": columns, "findings": found, **backend}
-
-
-def refuse_changed(folder: RunFolder, prepared: Prepared) -> None:
-    """Raise RunError where the data are not those that the run in a folder was begun with."""
-    known = folder.read("data.json")
-    if known is not None and known["fingerprint"] != prepared.dataset.fingerprint:
-        path = prepared.recipe.data.path
-        raise RunError(f"The data at {path} changed since {folder.path} was begun, so the run cannot go on; train anew.")
-    folder.refuse_backend(prepared.processor)
 
 
 def device_of(recipe: Recipe) -> Device:
@@ -185,6 +169,8 @@ class Job:
         if best is not None:
             loop.learner.load_weights(best)
         self.light.restore()
+        if self.compiled is not None:
+            self.compiled.restore()
         self.spared.restore()
         if self.device.is_main:
             save(self.prepared, self.assembled, folder)
@@ -215,6 +201,7 @@ class Job:
         bare = bare_prefix(self.prepared, self.assembled, cuts, workers=self.workers, **footing)
         others = self.shared.others if self.shared else ()
         self.frozen = frozen_of(bare, self.prepared, self.assembled, decisions=decisions, others=others, **footing)
+        self.compiled = compiled(lambda: self._assembled_loop(decisions), self.assembled.recipe, decisions, say=self.say)
         self._decide(decisions)
         if self.device.is_main:
             self.folder.write("decisions.json", decisions)
@@ -264,7 +251,7 @@ class Job:
 
         It is at the last checkpoint, if there is one.
         """
-        self.workers, self.spared, self.frozen = lead.workers, lead.spared, lead.frozen
+        self.workers, self.spared, self.compiled, self.frozen = lead.workers, lead.spared, lead.compiled, lead.frozen
         self.light = replace(lead.light, masters=lead.light.masters.beside(values))
         for name in ("decisions.json", "plan.json"):
             if self.folder.read(name) is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -23,10 +23,11 @@ from thawline.data.examples import Examples
 from thawline.data.inputs import INPUTS, Fault
 from thawline.data.readable import without
 from thawline.data.weights import class_weights
-from thawline.errors import RecipeError, UserError
+from thawline.errors import RecipeError, RunError, UserError
 from thawline.models.load import configured, load_config, load_processor
 from thawline.recipe import Recipe, recipe_from
 from thawline.run.data import cache_of, dataset_of
+from thawline.run.folder import RunFolder, backend_of
 from thawline.table import code_of
 from thawline.tasks.base import Fitting, Task, own_options, task_class, task_for
 from thawline.tasks.supervised import Supervised, Views
@@ -230,3 +231,20 @@ def _resolved(recipe: Recipe, dataset: Dataset, length: int | None) -> Recipe:
     data = {"path": path, **found, "id": columns.id, "max_length": length}
     kept = {key: value for key, value in data.items() if value is not None}
     return recipe_from(recipe, task={"problem": columns.problem if columns.plainly else "auto"}, data=kept)
+
+
+def facts_of(prepared: Prepared) -> dict[str, Any]:
+    """Return what data.json keeps of the data: fingerprint, sizes of splits, columns, and what brings pictures to size."""
+    sizes = {name: len(rows) for name, rows in prepared.sets.items()}
+    columns, found = asdict(prepared.dataset.columns), [list(finding) for finding in prepared.findings]
+    backend = {"backend": name} if (name := backend_of(prepared.processor)) else {}
+    return {"fingerprint": prepared.dataset.fingerprint, "splits": sizes, "columns": columns, "findings": found, **backend}
+
+
+def refuse_changed(folder: RunFolder, prepared: Prepared) -> None:
+    """Raise RunError where the data are not those that the run in a folder was begun with."""
+    known = folder.read("data.json")
+    if known is not None and known["fingerprint"] != prepared.dataset.fingerprint:
+        path = prepared.recipe.data.path
+        raise RunError(f"The data at {path} changed since {folder.path} was begun, so the run cannot go on; train anew.")
+    folder.refuse_backend(prepared.processor)

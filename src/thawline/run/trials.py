@@ -19,11 +19,11 @@ from thawline.recipe.vary import FOLD, SEED, named
 from thawline.run.abreast import alike, may_go_abreast, train_abreast
 from thawline.run.assemble import assemble, judge_of, order_of, steps_of
 from thawline.run.below import lines_of
-from thawline.run.carry_out import Job, Trained, device_of, facts_of, foresee, refuse_changed, silent
+from thawline.run.carry_out import Job, Trained, device_of, foresee, silent
 from thawline.run.finish import evaluated, ready
 from thawline.run.folder import RunFolder, next_folder, refuse_existing, resumable
 from thawline.run.outcomes import all_diverged, fault, outcome, result
-from thawline.run.prepare import Say
+from thawline.run.prepare import Say, facts_of, refuse_changed
 from thawline.run.repeats import HELD, Entry, Fold, best_of, group_of, is_last, own, pooled, seeds_section
 from thawline.run.shared import Shared, below_of
 from thawline.train.checkpoint import Checkpoints

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -49,17 +50,27 @@ def step_seconds(learner: Learner, gradients: Gradients, rhythm: Rhythm) -> Spen
     """Measure the seconds of a step by computing gradients that are thrown away; the weights stay as they are."""
     learner.open(rhythm.total)  # the end of training is where most is learning
     gradients, prefix, start = replace(gradients, ahead=0), gradients.prefix, time.monotonic()
-    before, buffers = prefix.seconds, [buffer for model in (learner.model, *learner.copies) for buffer in model.buffers()]
-    kept = [buffer.clone() for buffer in buffers]  # running statistics move with each pass
+    before = prefix.seconds
 
     def step(number: int) -> None:
         gradients(learner, number, 1.0)
         learner.forget()
 
-    seconds = mean_seconds(step, spread(gradients.order, _STEPS))
-    for buffer, value in zip(buffers, kept, strict=True):
-        buffer.copy_(value)
+    with unmoved(learner):
+        seconds = mean_seconds(step, spread(gradients.order, _STEPS))
     return Spent(seconds, seconds * (prefix.seconds - before) / (time.monotonic() - start))
+
+
+@contextmanager
+def unmoved(learner: Learner) -> Iterator[None]:
+    """Put buffers back as they were: running statistics move with each pass."""
+    buffers = [buffer for model in (learner.model, *learner.copies) for buffer in model.buffers()]
+    kept = [buffer.clone() for buffer in buffers]
+    try:
+        yield
+    finally:
+        for buffer, value in zip(buffers, kept, strict=True):
+            buffer.copy_(value)
 
 
 def spread(order: Order, count: int) -> list[int]:

@@ -42,6 +42,11 @@ class Draws(TorchFunctionMode):
         super().__init__()
         self._bits = np.random.Generator(np.random.SFC64(np.random.SeedSequence(tuple(key))))
 
+    def __enter__(self) -> Draws:
+        _HERE.draws = self
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
@@ -74,6 +79,10 @@ class Draws(TorchFunctionMode):
 
     def _kept(self, like: Tensor, p: float) -> Tensor:
         """Return 1/(1-p) where an element is kept and 0 where it is dropped."""
+        # Not `is_compiling`, which is true too while another thread compiles.
+        if torch.compiler.is_dynamo_compiling():
+            made: Tensor = masked(like.detach(), p)
+            return made
         dropped = round(p * _LEVELS)
         if dropped == _LEVELS:
             return torch.zeros_like(like)
@@ -105,6 +114,21 @@ class Draws(TorchFunctionMode):
         whole = torch.float32 if scores.shape[-1] < _SHORT_ROW else scores.dtype
         weights = scores.softmax(-1, dtype=whole).to(scores.dtype)
         return torch.matmul(weights * self._kept(weights, p), value)
+
+
+_HERE = threading.local()
+
+
+@torch.library.custom_op("thawline::masked", mutates_args=(), tags=(torch.Tag.nondeterministic_seeded,))
+def masked(like: Tensor, p: float) -> Tensor:
+    """Return what `Draws` of this thread keeps: compiled code does not look into it, nor draw one mask for two."""
+    draws: Draws = _HERE.draws
+    return draws._kept(like, p)
+
+
+@masked.register_fake
+def _(like: Tensor, p: float) -> Tensor:
+    return torch.empty_like(like)
 
 
 _OF_MODULES = tuple(signature(functional.multi_head_attention_forward).parameters)

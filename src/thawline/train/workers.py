@@ -7,6 +7,7 @@ with micro-batches of their own meet once a step.
 
 from __future__ import annotations
 
+import copy
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -86,6 +87,12 @@ class Workers:
         if self._pool is not None:
             self._pool.shutdown()
         torch.set_num_threads(self.threads)
+
+    def in_turn(self) -> Workers:
+        """Return workers with the same shares of a step that do them one after the other, in the calling thread."""
+        alike = copy.copy(self)
+        alike._pool = None
+        return alike
 
     def each(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
         """Yield the results in the order of the items, at most `count` of which are under way or waiting to be taken."""
