@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, final
@@ -28,6 +29,7 @@ class Compiled:
     def __init__(self, models: Sequence[nn.Module], *, by_length: bool) -> None:
         import torch._dynamo
 
+        logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # that there is no CUDA is no news here
         torch._dynamo.config.recompile_limit = max(_VARIANTS, torch._dynamo.config.recompile_limit)
         self.blocks: list[Any] = [block for model in models for block in repeated(model)]
         for block in self.blocks:
