@@ -23,6 +23,7 @@ from thawline.run.prepare import Say
 from thawline.train.budget import spread, step_seconds, unmoved
 from thawline.train.compiled import Compiled, repeated
 from thawline.train.loop import Loop
+from thawline.version import __version__
 
 _LEAST_STEPS, _LEAST_SECONDS = 300, 1800
 """Of a training in which `auto` tries it: compiling takes a minute, and a step or two are measured to predict its seconds."""
@@ -87,8 +88,9 @@ def _tried(trial: Loop, recipe: Recipe, decisions: Decisions, *, say: Say) -> bo
     if gain >= _GAIN:
         less = whole * (1 - 1 / gain) / 60
         say(f"note: blocks are compiled: {gain:.2f} times as fast, measured: {less:.0f} minutes less of {whole / 60:.0f}")
-    elif gain:
-        say(f"note: blocks are not compiled: they would be {gain:.2f} times as fast, measured")
+    else:
+        why = f"they would be {gain:.2f} times as fast, measured" if gain else "a trial on this model and machine has failed"
+        say(f"note: blocks are not compiled: {why}")
     return gain >= _GAIN
 
 
@@ -173,5 +175,12 @@ def _key(trial: Loop, decisions: Decisions) -> str:
         order.batch_size,
         float(order.lengths.mean()),
     )
-    machine = (arithmetic_of(device), processor_key(), decisions["threads"], torch.__version__, transformers.__version__)
+    machine = (
+        arithmetic_of(device),
+        processor_key(),
+        decisions["threads"],
+        torch.__version__,
+        transformers.__version__,
+        __version__,
+    )
     return hash_bytes(*map(str, (*facts, *machine)))
