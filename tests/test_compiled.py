@@ -54,6 +54,7 @@ def gains(monkeypatch: pytest.MonkeyPatch, own: float, there: float) -> None:
         blocks = [block for block in trial.learner.model.modules() if "compute" in vars(block)]
         return there if blocks else own
 
+    monkeypatch.setattr(compiling, "_seconds_at_most", seconds)
     monkeypatch.setattr(compiling, "_seconds", seconds)
 
 
@@ -77,8 +78,10 @@ def test_compiled_blocks_compute_what_the_models_own_code_does(tmp_path: Path, m
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
 
 
-def test_a_short_training_is_not_tried(tmp_path: Path, uncompiled: list[Any]) -> None:
-    job, told = job_in(tmp_path / "run")
+@pytest.mark.parametrize("steps", [200, 500])
+def test_a_short_training_is_not_tried(steps: int, tmp_path: Path, uncompiled: list[Any]) -> None:
+    """Of few steps, or of more that are predicted to take seconds."""
+    job, told = job_in(tmp_path / "run", max_steps=steps)
     job.loop()
     job.workers.close()
     assert job.compiled is None and not uncompiled and not any("compiled" in line for line in told)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -26,7 +27,7 @@ from thawline.train.loop import Loop
 from thawline.version import __version__
 
 _LEAST_STEPS, _LEAST_SECONDS = 300, 1800
-"""Of a training in which `auto` tries it: compiling takes a minute, and a step or two are measured to predict its seconds."""
+"""Of a training in which `auto` tries it: compiling takes a minute. One step tells whether it may be so long."""
 _GAIN = 1.03
 """How many times as fast a compiled step has to be: less is not to be told from the machine's own ups and downs."""
 _STEPS = 6
@@ -72,9 +73,11 @@ def _tried(trial: Loop, recipe: Recipe, decisions: Decisions, *, say: Say) -> bo
     gradients, steps = trial.gradients, decisions["steps"]
     if gradients.device.processes > 1 or not _can_be(trial, lambda text: None):
         return False
-    most = 60 * recipe.train.max_minutes if recipe.train.max_minutes is not None else None
+    most = 60 * recipe.train.max_minutes if recipe.train.max_minutes is not None else math.inf
+    if min(_seconds_at_most(trial) * steps, most) < _LEAST_SECONDS:
+        return False
     own = _seconds(trial)
-    whole = own * steps if most is None else min(own * steps, most)
+    whole = min(own * steps, most)
     if whole < _LEAST_SECONDS:
         return False
     path = cache_of(recipe) / "compiled" / f"{_key(trial, decisions)}.json"
@@ -155,6 +158,17 @@ def _same(before: Sequence[Tensor], after: Sequence[Tensor], *, rough: bool) -> 
 
 def _seconds(trial: Loop) -> float:
     return step_seconds(trial.learner, trial.gradients, trial.rhythm).whole
+
+
+def _seconds_at_most(trial: Loop) -> float:
+    """Return the seconds of one step's gradients, the first ones, which take longer than those to come."""
+    learner, step = trial.learner, spread(trial.gradients.order, 1)[0]
+    learner.open(trial.rhythm.total)
+    start = time.monotonic()
+    with unmoved(learner):
+        replace(trial.gradients, ahead=0)(learner, step, 1.0)
+    learner.forget()
+    return time.monotonic() - start
 
 
 def _kept(path: Path) -> float | None:
