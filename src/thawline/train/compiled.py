@@ -51,19 +51,24 @@ class Compiled:
 
 
 def repeated(model: nn.Module) -> list[nn.Module]:
-    """Return the blocks of a model: modules of a list in which their kind comes up more than once.
+    """Return the blocks of a model: modules of a list in which their kind comes up more than once, in one size.
 
-    >>> [type(block).__name__ for block in repeated(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2)))]
-    ['Linear', 'Linear']
+    >>> repeated(nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2), nn.Linear(2, 3)))
+    [Linear(in_features=2, out_features=2, bias=True), Linear(in_features=2, out_features=2, bias=True)]
     """
     found, inside = list[nn.Module](), set[nn.Module]()
     for part in model.modules():
         if isinstance(part, (nn.ModuleList, nn.Sequential)) and part not in inside:
-            kinds = Counter(type(block) for block in part)
-            blocks = [block for block in part if kinds[type(block)] > 1]
+            kinds = Counter(_kind(block) for block in part)
+            blocks = [block for block in part if kinds[_kind(block)] > 1]
             found += blocks
             inside.update(module for block in blocks for module in block.modules())
     return found
+
+
+def _kind(block: nn.Module) -> tuple[Any, ...]:
+    """Return what blocks share that run the same code: each size of weights has its own."""
+    return type(block), *(parameter.shape for parameter in block.parameters())
 
 
 def _fast(function: Callable[..., Any]) -> Callable[..., Any]:
